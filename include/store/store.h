@@ -1,0 +1,204 @@
+/*
+ * The object store, caller's side: one narrow seam.
+ *
+ * A struct store_req is plain data that describes one operation and receives
+ * its result. The caller owns it (and everything it points to) from before
+ * store_submit until done() has been called. done() is called exactly once,
+ * on a thread that must not block (it may submit further requests and take
+ * short locks). Retries, backoff and signing happen behind the seam; `error`
+ * is final.
+ *
+ * Implementations: r2/r2.c, and the tests' in-memory and fault stores.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/list.h"
+
+enum {
+	STORE_KEY_MAX = 1024, /* bytes, r2-facts: limits */
+	STORE_LIST_MAX = 1000, /* names a page */
+	STORE_PARTS_MAX = 10000,
+};
+
+#define STORE_PART_MIN (5ull << 20)
+#define STORE_PUT_MAX 5363466240ull /* 5 GiB - 5 MiB */
+
+enum store_op {
+	STORE_GET, /* key [range] [conditions] -> attr, body */
+	STORE_HEAD, /* key [conditions] -> attr */
+	STORE_LIST, /* prefix [delimiter] [token|start_after] -> list */
+	STORE_PUT, /* key body [conditions] [meta] -> attr.etag */
+	STORE_DELETE, /* key */
+	STORE_DELETE_MANY, /* keys[nkeys] -> failed keys in list */
+	STORE_COPY, /* src_key -> key [conditions] [meta] -> attr.etag */
+	STORE_MPU_CREATE, /* key [meta] -> upload_id */
+	STORE_MPU_PART, /* key upload_id part body -> attr.etag */
+	STORE_MPU_PART_COPY, /* key upload_id part src_key range -> attr.etag */
+	STORE_MPU_COMPLETE, /* key upload_id parts[] [conditions] -> attr.etag */
+	STORE_MPU_ABORT, /* key upload_id */
+	STORE_OPS
+};
+
+/* Price class of an operation, for the counters (Cloudflare's R2 pricing). */
+enum store_class { STORE_CLASS_A, STORE_CLASS_B, STORE_CLASS_FREE };
+
+/* An ETag without quotes, e.g. "9a0364b9e99bb480dd25e1f0284c8555-2". "" is
+ * none. Longer ones are refused by the client. */
+struct store_etag {
+	char s[72];
+};
+
+/* x-amz-meta-* pairs; names lower case without the prefix. */
+struct store_meta_pair {
+	char *name, *value;
+};
+
+struct store_meta {
+	struct store_meta_pair *pairs; /* owned, freed by store_meta_release */
+	unsigned n;
+};
+
+struct store_attr {
+	uint64_t size; /* of the whole object, also for a ranged GET */
+	int64_t mtime_ns; /* Last-Modified */
+	struct store_etag etag;
+	struct store_meta meta; /* only GET and HEAD bring it */
+	bool has_meta; /* meta is known (a LIST does not know) */
+	char content_type[64]; /* truncated if longer */
+	char content_encoding[32];
+	bool infrequent; /* storage class STANDARD_IA */
+};
+
+struct store_entry { /* one line of a LIST page */
+	char *name; /* full key, or full common prefix ending in the delimiter */
+	bool is_prefix;
+	uint64_t size;
+	int64_t mtime_ns;
+	struct store_etag etag;
+	bool infrequent;
+};
+
+struct store_list { /* owned by the request; store_list_release */
+	struct store_entry *entries; /* in the order of the answer */
+	unsigned n;
+	unsigned skipped; /* entries that could not be decoded */
+	bool truncated;
+	char *next_token; /* NULL unless truncated */
+};
+
+struct store_part {
+	unsigned number; /* 1..10000 */
+	struct store_etag etag;
+};
+
+struct store_req {
+	/* what: borrowed until done() */
+	enum store_op op;
+	const char *bucket; /* NULL: the store's own */
+	const char *key;
+	const char *src_key; /* COPY, MPU_PART_COPY: same bucket */
+	const char *upload_id;
+	unsigned part;
+	bool ranged;
+	uint64_t range_off, range_len; /* range_len > 0 when ranged */
+	/* conditions: NULL none. if_none_match "*" means "must not exist".
+	 * Outcomes: if_match failed -> -ESTALE; if_none_match failed -> -EEXIST
+	 * for writes, and `not_modified` with error 0 for GET and HEAD. */
+	const char *if_match;
+	const char *if_none_match;
+	/* LIST */
+	const char *prefix; /* "" for none */
+	const char *token; /* continuation, or NULL */
+	const char *start_after;
+	bool delimiter; /* group by '/' */
+	unsigned max_keys; /* 0 = 1000 */
+	/* bodies sent: memory or a file range */
+	const void *body;
+	int body_fd; /* -1: memory */
+	off_t body_off;
+	uint64_t body_len;
+	const struct store_meta *put_meta; /* PUT, MPU_CREATE, COPY */
+	bool meta_replace; /* COPY: put_meta replaces; else merges (MERGE) */
+	const char *const *keys; /* DELETE_MANY */
+	unsigned nkeys; /* <= 1000 */
+	const struct store_part *parts; /* MPU_COMPLETE, ascending */
+	unsigned nparts;
+	/* GET body received: written here, never past buf_cap. */
+	uint8_t *buf;
+	size_t buf_cap; /* >= range_len */
+	/* called as bytes arrive, after attr is valid; got = buf_len so far.
+	 * On a transport thread: must be short. NULL is fine. After a retry got
+	 * never goes back (a resumed GET continues, with If-Match). */
+	void (*progress)(struct store_req *req, size_t got);
+	uint64_t deadline_ns; /* monotonic, 0 = the store's default from now */
+
+	/* the outcome */
+	void (*done)(struct store_req *req);
+	int error; /* 0 or -errno */
+	int http_status; /* of the last attempt, 0 none */
+	unsigned attempts;
+	char why[192]; /* one line for a log or a terminal, set when error != 0 */
+	bool not_modified;
+	struct store_attr attr;
+	size_t buf_len;
+	struct store_list list;
+	char *new_upload_id; /* MPU_CREATE; owned by the request */
+
+	void *arg; /* the caller's */
+	void *impl; /* the store's while submitted */
+};
+
+struct store_counters {
+	uint64_t requests[STORE_OPS]; /* attempts on the wire */
+	uint64_t class_a, class_b, class_free;
+	uint64_t retries, failures; /* attempts after the first; final errors */
+	uint64_t throttled; /* 429 and 503 seen */
+	uint64_t bytes_in, bytes_out; /* bodies */
+	uint64_t latency_us[STORE_OPS]; /* sum over finished requests */
+	uint64_t latency_max_us[STORE_OPS];
+	uint64_t finished[STORE_OPS];
+	unsigned in_flight;
+};
+
+struct store;
+
+void store_submit(struct store *s, struct store_req *req);
+void store_cancel(struct store *s, struct store_req *req); /* done -> -ECANCELED */
+void store_counters_get(struct store *s, struct store_counters *ret);
+void store_destroy(struct store *s);
+
+/* Zeroes req and sets body_fd = -1, max_keys = 1000. */
+void store_req_init(struct store_req *req, enum store_op op);
+/* Frees what results the request holds; the struct stays the caller's. */
+void store_req_release(struct store_req *req);
+void store_list_release(struct store_list *list);
+void store_meta_release(struct store_meta *meta);
+MUST_CHECK int store_meta_copy(struct store_meta *to,
+			       const struct store_meta *from);
+const char *store_meta_get(const struct store_meta *meta, const char *name);
+
+/*
+ * Submits and waits. Returns req->error. Not on a thread that runs done
+ * callbacks. `interrupt` may be NULL; when it is raised the request is
+ * cancelled and -EINTR returned.
+ */
+struct store_interrupt;
+MUST_CHECK int store_call(struct store *s, struct store_req *req,
+			  struct store_interrupt *interrupt);
+
+/* A flag another thread may raise once; wakes one store_call at a time. */
+struct store_interrupt *store_interrupt_create(void);
+void store_interrupt_raise(struct store_interrupt *i);
+bool store_interrupt_raised(struct store_interrupt *i);
+void store_interrupt_destroy(struct store_interrupt *i);
+
+const char *store_op_name(enum store_op op); /* "GET", "LIST", ... */
+enum store_class store_op_class(enum store_op op);
+
+#endif
