@@ -1,0 +1,62 @@
+/*
+ * Cached content: one sparse file per object version, with a map of the
+ * blocks it holds.
+ *
+ * A content id (cid) names one immutable (key, ETag, size): nothing is ever
+ * invalidated in place. struct content is the in-memory handle of a cid,
+ * shared by all who have it open. A byte is served only if its block is in
+ * the map; the map record is written after the bytes. Eviction punches whole
+ * extents (CACHE_EXTENT) out, or removes the file, never under a pin.
+ */
+#ifndef CACHE_BLOCK_H
+#define CACHE_BLOCK_H
+
+#include <sys/types.h>
+
+#include "cache/cache.h"
+
+struct blocks;
+struct content;
+
+/* The handle of cid (size bytes); adds a reference if already open. Never
+ * touches the network; a content without blocks has no file yet. */
+MUST_CHECK int content_open(struct blocks *b, uint64_t cid, uint64_t size,
+			    struct content **ret);
+void content_ref(struct content *c);
+void content_put(struct content *c); /* NULL is fine */
+
+uint64_t content_cid(const struct content *c);
+uint64_t content_size(const struct content *c);
+
+/* Bytes present without a gap from off, at most len; 0 if off is missing. */
+uint64_t content_present(struct content *c, uint64_t off, uint64_t len);
+
+/* First missing byte at or after off (block-aligned down), or size. */
+uint64_t content_missing(struct content *c, uint64_t off);
+
+bool content_complete(struct content *c); /* every block present */
+
+/*
+ * Pins present bytes for reading through the descriptor: until content_unpin
+ * no eviction touches this content. Returns how many bytes from off may be
+ * read (0: missing, nothing pinned), at most len. Blocks that need
+ * verification are verified here (a bad one is dropped: missing).
+ * *ret_fd stays valid until unpin.
+ */
+uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd);
+void content_unpin(struct content *c);
+
+/*
+ * Stores bytes: off is block-aligned; len is a multiple of CACHE_BLOCK or
+ * reaches the end of the content. Makes room first (evicting) so that
+ * --cache-size and --min-free hold at every moment. -ENOSPC when it cannot
+ * be kept: the caller serves from memory and forgets. Blocks (disk): not on
+ * a FUSE or event-loop thread.
+ */
+MUST_CHECK int content_write(struct content *c, uint64_t off, const void *data,
+			     size_t len);
+
+/* Removes everything cached of a cid once nobody has it open. */
+void blocks_drop(struct blocks *b, uint64_t cid);
+
+#endif
