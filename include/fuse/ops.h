@@ -1,0 +1,21 @@
+/*
+ * The table of FUSE requests. User data of the session is struct ops_context.
+ * libfuse's types stay inside src/fuse.
+ */
+#ifndef FUSE_OPS_H
+#define FUSE_OPS_H
+
+#include "fuse/session.h"
+
+struct ops_context {
+	struct vfs *vfs;
+	struct tasks *tasks;
+	void (*ready)(void *arg);
+	void *arg;
+};
+
+struct fuse_lowlevel_ops;
+extern const struct fuse_lowlevel_ops ops_table;
+extern const size_t ops_table_size;
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * The kernel's side: mounts a vfs and answers FUSE requests until unmounted.
+ *
+ * FUSE threads answer at once what needs no network and hand the rest to the
+ * vfs's waiting threads. A parked request whose caller is being killed ends
+ * at once; other signals do not disturb it (a read of a regular file does not
+ * fail with EINTR on a local disk either).
+ */
+#ifndef FUSE_SESSION_H
+#define FUSE_SESSION_H
+
+#include "vfs/vfs.h"
+
+struct session_config {
+	const char *mountpoint;
+	const char *source; /* shown by mount(8), e.g. "bucket/prefix" */
+	const char *mount_options; /* further -o options for the kernel, or NULL */
+	bool allow_other;
+	unsigned max_threads; /* FUSE threads, 0 = default */
+	struct tasks *tasks; /* threads that may wait */
+	/* the kernel has answered: the mount works. Called once. */
+	void (*ready)(void *arg);
+	void (*hangup)(void *arg); /* SIGHUP */
+	void *arg;
+};
+
+/*
+ * Blocks SIGINT, SIGTERM, SIGHUP and SIGPIPE for this thread and those made
+ * after it, so that session_run's own thread receives them. Call first.
+ */
+void session_block_signals(void);
+
+/*
+ * Mounts and serves until umount, SIGINT or SIGTERM; then 0. On failure the
+ * reason and next step are in why (no /dev/fuse, fusermount3 missing,
+ * permission, mountpoint in use).
+ */
+MUST_CHECK int session_run(struct vfs *v, const struct session_config *config,
+			   char *why, size_t why_len);
+
+const char *session_libfuse_version(void);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * Internals of the vfs: the inode table and what its files share.
+ *
+ * An inode is in memory while the kernel holds a lookup count on it, a handle
+ * is open, a child is in memory, or a call is using it. What is known of a
+ * name lives in the cache (meta); the inode repeats the little that getattr
+ * and open need.
+ *
+ * Lock order: vfs.lock -> (nothing). scan.lock -> (nothing). Neither is held
+ * across the cache's disk writes, a store call or a callback.
+ */
+#ifndef VFS_INODE_H
+#define VFS_INODE_H
+
+#include "base/lock.h"
+#include "base/map.h"
+#include "cache/meta.h"
+#include "vfs/vfs.h"
+
+struct scan;
+
+struct inode {
+	struct map_node node;
+	/* immutable */
+	uint64_t ino;
+	struct inode *parent; /* holds a reference; NULL for the root */
+	uint8_t kind; /* META_FILE or META_DIR */
+	bool shadowed; /* META_SHADOWED */
+	/* guarded by vfs.lock */
+	uint64_t nlookup;
+	unsigned refs;
+	uint8_t flags; /* enum meta_flags */
+	mode_t mode; /* as shown, with type */
+	uid_t uid;
+	gid_t gid;
+	uint64_t size;
+	int64_t mtime_ns;
+	int64_t checked_ns;
+	int64_t complete_ns; /* directories; see meta_dir */
+	uint64_t cid;
+	uint64_t opened_cid; /* content of the last open: page cache holds it */
+	char *etag;
+	struct scan *scan; /* a listing under way, or NULL */
+	unsigned asked; /* single requests since the last listing */
+	char name[];
+};
+
+/* A name being asked for on the wire; later callers wait for it. */
+struct flight {
+	struct map_node node;
+	uint64_t parent;
+	const char *name;
+};
+
+struct vfs {
+	struct vfs_config config;
+	struct meta *meta;
+	struct mutex lock;
+	struct cond flight_done;
+	struct map inodes;
+	struct map flights; /* lookups on the wire, by (parent, name) */
+	struct inode *root;
+	struct vfs_stats stats; /* guarded by lock */
+};
+
+/* ---- inode.c ---- */
+
+/* The inode of a record below parent, made or brought up to date; adds a
+ * reference. */
+struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
+			     const char *name, const struct meta_rec *rec);
+struct inode *inode_get(struct vfs *v, uint64_t ino); /* +ref, NULL unknown */
+void inode_put(struct vfs *v, struct inode *i);
+void inode_count_lookup(struct vfs *v, struct inode *i);
+void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
+void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
+
+/* Key of the inode, or of name below it, into out (STORE_KEY_MAX + 1 bytes).
+ * Directories end in '/'. -ENAMETOOLONG. */
+MUST_CHECK int inode_key(struct vfs *v, struct inode *i, char *out);
+MUST_CHECK int inode_child_key(struct vfs *v, struct inode *dir,
+			       const char *name, bool is_dir, char *out);
+
+/* Nanoseconds a fact confirmed at checked_ns may still be believed; 0: none */
+int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns);
+
+/* ---- namei.c ---- */
+
+/* Brings what is known of (dir, name) up to date and gives the record;
+ * -ENOENT with *ret_ttl the time it may be believed. */
+MUST_CHECK int name_resolve(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *dir, const char *name, bool force,
+			    struct meta_rec *ret, int64_t *ret_ttl);
+/* Same for an inode already in memory. force asks R2 whatever the TTL. */
+MUST_CHECK int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx,
+			     struct inode *i, bool force);
+/* Stores headers a GET or HEAD has shown of the inode's current version. */
+void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
+
+/* Turns what the store said into a record; release rec. */
+void rec_from_attr(const struct store_attr *attr, int64_t now,
+		   struct meta_rec *rec);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * One listing of one directory, shared by everybody who needs it.
+ *
+ * A scan pulls LIST pages when somebody asks for the next one; pages form a
+ * chain that readers walk at their own speed, each holding a reference on the
+ * page it stands on. A newcomer joins while the first page is still held;
+ * later it gets a scan of its own. When the last page has been merged into
+ * the cache, the directory is complete and the scan leaves the inode.
+ */
+#ifndef VFS_SCAN_H
+#define VFS_SCAN_H
+
+#include "vfs/inode.h"
+
+struct scan_page {
+	unsigned refs; /* guarded by the scan's lock */
+	struct scan_page *next; /* holds a reference */
+	bool last;
+	unsigned n;
+	struct meta_entry *entries;
+	bool *shown; /* false: the name was already given by an earlier page */
+};
+
+/* The directory's scan, joined or begun; adds a reference. */
+struct scan *scan_join(struct vfs *v, struct inode *dir);
+void scan_put(struct vfs *v, struct scan *s);
+
+/*
+ * Moves *page (NULL: before the first) to the next page, pulling it from R2
+ * if nobody has; the reference moves along. 0 with *page unchanged and *end
+ * set: there is none. -ESTALE: this reader fell so far behind the others that
+ * its next page is gone; it must begin again with a new scan. `probe` (may be
+ * NULL) receives the request for the caller to look at and release.
+ */
+MUST_CHECK int scan_next(struct vfs *v, const struct vfs_ctx *ctx,
+			 struct scan *s, struct scan_page **page, bool *end,
+			 struct store_req *probe);
+struct scan_page *scan_page_ref(struct scan *s, struct scan_page *page);
+void scan_page_put(struct scan *s, struct scan_page *page); /* NULL is fine */
+
+/* Pulls up to max_pages more pages, to the end at most, without keeping them;
+ * *complete tells whether the end was reached. */
+MUST_CHECK int scan_advance(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *dir, unsigned max_pages,
+			    bool *complete);
+
+#endif

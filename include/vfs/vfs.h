@@ -1,0 +1,164 @@
+/*
+ * The file system: names, inodes, handles. What POSIX calls mean on a bucket.
+ *
+ * Callable without a kernel: fuse/ops.c and the tests use the same functions.
+ * Every call takes a struct vfs_ctx. With ctx->nowait a call that would need
+ * the network changes nothing and returns -EAGAIN; the caller repeats it
+ * without nowait on a thread that may wait. Waiting calls end early with
+ * -EINTR when ctx->interrupt is raised. No lock is held while waiting.
+ *
+ * Inode numbers come from the cache and are stable across remounts. The
+ * lookup count protocol is FUSE's: each vfs_lookup that returns an inode, and
+ * each entry a readdirplus callback accepts, counts one; vfs_forget gives
+ * back. Thread-safe.
+ *
+ * Names (r2-facts: naming): a key component that cannot be a name (empty,
+ * ".", "..", over 255 bytes, not UTF-8, with NUL) is hidden and counted. An
+ * object `a` beside a folder `a/` is shown as `a.r2object`, the folder as `a`.
+ */
+#ifndef VFS_VFS_H
+#define VFS_VFS_H
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "cache/cache.h"
+#include "io/fill.h"
+#include "store/store.h"
+
+struct vfs;
+struct vfs_file;
+struct vfs_dir;
+
+#define VFS_TTL_INDEFINITE INT64_MAX
+#define VFS_OBJECT_SUFFIX ".r2object"
+
+struct vfs_config {
+	struct store *store;
+	struct cache *cache;
+	struct fills *fills;
+	struct tasks *tasks; /* threads that may wait for the network */
+	const char *prefix; /* "" or "some/folder/": the mount's root */
+	int64_t metadata_ttl_ns; /* or VFS_TTL_INDEFINITE */
+	int64_t negative_ttl_ns;
+	uid_t uid;
+	gid_t gid;
+	mode_t file_mode, dir_mode; /* permission bits where R2 has none */
+	mode_t umask; /* cleared from every mode shown */
+};
+
+struct vfs_ctx {
+	bool nowait;
+	struct store_interrupt *interrupt; /* or NULL */
+};
+
+/* Borrows everything in config until vfs_destroy. */
+MUST_CHECK int vfs_create(const struct vfs_config *config, struct vfs **ret);
+void vfs_destroy(struct vfs *v); /* no handle open, no call running */
+
+/*
+ * Asks R2 for the first page of the root: proves endpoint, credentials and
+ * bucket, and seeds the cache with what it shows. On failure req holds the
+ * store's error for diagnosis; store_req_release it in every case.
+ */
+MUST_CHECK int vfs_probe(struct vfs *v, struct store_req *req);
+
+struct vfs_entry {
+	struct stat st;
+	bool negative; /* lookup: no such name, may be remembered for ttl */
+	int64_t ttl_ns; /* how long a kernel may believe this */
+};
+
+/* -ENOENT (or 0 with negative set), -ENAMETOOLONG, -ENOTDIR, -EACCES, ... */
+MUST_CHECK int vfs_lookup(struct vfs *v, const struct vfs_ctx *ctx,
+			  uint64_t parent, const char *name,
+			  struct vfs_entry *ret);
+void vfs_forget(struct vfs *v, uint64_t ino, uint64_t count);
+MUST_CHECK int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx,
+			   uint64_t ino, struct vfs_entry *ret);
+/* Target of a symbolic link (s3fs keeps it as the body); gives. */
+MUST_CHECK int vfs_readlink(struct vfs *v, const struct vfs_ctx *ctx,
+			    uint64_t ino, char **ret);
+MUST_CHECK int vfs_statfs(struct vfs *v, struct statvfs *ret);
+
+/*
+ * Extended attributes, from the object's metadata: user.NAME for
+ * x-amz-meta-NAME, the set s3fs keeps in x-amz-meta-xattr, and
+ * user.r2fs.{key,etag}. Names of other namespaces are answered -ENODATA
+ * without a request. *ret is given; its length returned.
+ */
+MUST_CHECK ssize_t vfs_getxattr(struct vfs *v, const struct vfs_ctx *ctx,
+				uint64_t ino, const char *name, char **ret);
+/* Names, each NUL-terminated. */
+MUST_CHECK ssize_t vfs_listxattr(struct vfs *v, const struct vfs_ctx *ctx,
+				 uint64_t ino, char **ret);
+
+/* ---- directories ---- */
+
+MUST_CHECK int vfs_opendir(struct vfs *v, uint64_t ino, struct vfs_dir **ret);
+void vfs_releasedir(struct vfs_dir *d);
+
+struct vfs_dirent {
+	const char *name;
+	uint64_t next_off; /* position after this entry */
+	struct vfs_entry entry; /* st.st_ino and the type of st.st_mode always;
+				 * the rest only in readdirplus */
+};
+
+/* Returns false when the entry does not fit; it is then given again later. */
+typedef bool vfs_dir_emit(const struct vfs_dirent *e, void *arg);
+
+/*
+ * Emits entries from position off (0: from the start; else a next_off) until
+ * emit refuses, the end, or the names at hand are used up. Nothing emitted
+ * and 0: the end. With plus, accepted entries other than "." and ".." count
+ * as lookups. One call at a time per handle.
+ */
+MUST_CHECK int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx,
+			   uint64_t off, bool plus, vfs_dir_emit *emit,
+			   void *arg);
+
+/* ---- files ---- */
+
+/* Opens for reading; -EROFS for any writing flag. *ret_keep: the content is
+ * the one of the last open, a page cache may be kept. */
+MUST_CHECK int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
+			int flags, struct vfs_file **ret, bool *ret_keep);
+void vfs_release(struct vfs_file *f);
+
+/*
+ * One read: off, len, done, arg filled by the caller, who keeps the struct
+ * until done. done runs once, inline or on another thread; in it error, got
+ * and data (or fd, fd_off) of `fill` are valid. When the object changed in R2
+ * before this handle read a byte, the handle moves to the new version; after
+ * that the read fails with -ESTALE.
+ */
+struct vfs_read {
+	struct fill_read fill; /* results here; off and len set by vfs_read */
+	uint64_t off;
+	size_t len;
+	void (*done)(struct vfs_read *r);
+	void *arg;
+	/* vfs's own */
+	struct vfs_file *file;
+	struct fill_file *on;
+	struct task task;
+	unsigned moves;
+};
+
+void vfs_read(struct vfs_file *f, struct vfs_read *r);
+
+/* Ends a parked read with -EINTR, if it is still parked. The caller
+ * guarantees that r is alive. */
+void vfs_read_cancel(struct vfs_read *r);
+
+struct vfs_stats {
+	uint64_t inodes; /* in memory */
+	uint64_t lookups, lookup_hits; /* answered without a request */
+	uint64_t hidden_keys; /* that cannot be names, seen in listings */
+	uint64_t lists; /* pages asked for */
+};
+
+void vfs_stats_get(struct vfs *v, struct vfs_stats *ret);
+
+#endif

@@ -1,0 +1,567 @@
+/*
+ * Kernel requests to vfs calls to replies: unpack, call, reply.
+ *
+ * Every request is first tried on the FUSE thread with nowait; -EAGAIN turns
+ * it into a job on the waiting threads, which makes the same call again. So
+ * a cached answer costs no hand-over and a slow one holds no FUSE thread.
+ * Reads are asynchronous throughout: the thread that has the bytes replies.
+ *
+ * Interrupts. The kernel tells us of any signal to the caller, once. Failing
+ * a read because of a timer or Go's preemption signal would break programs
+ * that work on a local disk, so a request ends early only if its caller is
+ * about to die (SIGKILL pending, which is what every fatal signal becomes).
+ * libfuse calls the interrupt function with the request locked: replying from
+ * there would deadlock, so a read is cancelled by a task, and while that runs
+ * the cancelling side owns the reply.
+ */
+#include "fuse/ops.h"
+
+#include <fuse_lowlevel.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/lock.h"
+
+enum {
+	COPY_BYTES = 32768, /* below this a pread beats a splice */
+	KERNEL_FOREVER_S = 100000000,
+};
+
+static struct ops_context *context(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static double seconds(int64_t ttl_ns)
+{
+	double s = ttl_ns / 1e9;
+
+	return s > KERNEL_FOREVER_S ? KERNEL_FOREVER_S : s;
+}
+
+/* Is a fatal signal waiting for this thread? */
+static bool dying(pid_t tid)
+{
+	char path[64], line[256];
+	bool dead = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	while (!dead && fgets(line, sizeof(line), f)) {
+		unsigned long long set;
+
+		if (sscanf(line, "SigPnd: %llx", &set) == 1 ||
+		    sscanf(line, "ShdPnd: %llx", &set) == 1)
+			dead = set & 1ull << (SIGKILL - 1);
+	}
+	fclose(f);
+	return dead;
+}
+
+/* ---- jobs: requests that may wait ---- */
+
+struct job {
+	struct task task;
+	fuse_req_t req;
+	struct store_interrupt *interrupt;
+	int (*call)(struct job *j, const struct vfs_ctx *ctx); /* replies if 0 */
+	uint64_t ino;
+	char *name;
+	size_t size;
+	uint64_t off;
+	bool plus;
+	struct fuse_file_info fi;
+};
+
+static void job_interrupted(fuse_req_t req, void *data)
+{
+	struct job *j = data;
+
+	if (dying(fuse_req_ctx(req)->pid))
+		store_interrupt_raise(j->interrupt);
+}
+
+static void job_free(struct job *j)
+{
+	store_interrupt_destroy(j->interrupt);
+	free(j->name);
+	free(j);
+}
+
+/* Ends the interrupt's reach before the request is answered. */
+static void job_settle(struct job *j)
+{
+	if (j->interrupt)
+		fuse_req_interrupt_func(j->req, NULL, NULL);
+}
+
+static void job_error(struct job *j, int err)
+{
+	job_settle(j);
+	fuse_reply_err(j->req, -err);
+}
+
+static void job_run(struct task *t)
+{
+	struct job *j = container_of(t, struct job, task);
+	const struct vfs_ctx ctx = { .interrupt = j->interrupt };
+	int err = j->call(j, &ctx);
+
+	if (err)
+		job_error(j, err);
+	job_free(j);
+}
+
+static void job_start(struct job *tried)
+{
+	const struct vfs_ctx ctx = { .nowait = true };
+	int err = tried->call(tried, &ctx);
+	struct job *j;
+
+	if (err != -EAGAIN) {
+		if (err)
+			fuse_reply_err(tried->req, -err);
+		return;
+	}
+	j = xmalloc(sizeof(*j));
+	*j = *tried;
+	j->name = xstrdup(tried->name);
+	j->interrupt = store_interrupt_create();
+	j->task.run = job_run;
+	fuse_req_interrupt_func(j->req, job_interrupted, j);
+	tasks_submit(context(j->req)->tasks, &j->task);
+}
+
+/* ---- names and attributes ---- */
+
+static void to_entry(const struct vfs_entry *e, struct fuse_entry_param *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->entry_timeout = p->attr_timeout = seconds(e->ttl_ns);
+	if (e->negative)
+		return;
+	p->ino = e->st.st_ino;
+	p->generation = 1;
+	p->attr = e->st;
+}
+
+static int call_lookup(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs *v = context(j->req)->vfs;
+	struct fuse_entry_param p;
+	struct vfs_entry e;
+	int err = vfs_lookup(v, ctx, j->ino, j->name, &e);
+
+	if (err)
+		return err;
+	job_settle(j);
+	to_entry(&e, &p);
+	if (fuse_reply_entry(j->req, &p) && p.ino)
+		vfs_forget(v, p.ino, 1);
+	return 0;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct job j = { .req = req, .call = call_lookup, .ino = parent };
+
+	j.name = (char *)name;
+	job_start(&j);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	vfs_forget(context(req)->vfs, ino, n);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count,
+			    struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		vfs_forget(context(req)->vfs, forgets[i].ino,
+			   forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static int call_getattr(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_getattr(context(j->req)->vfs, ctx, j->ino, &e);
+
+	if (err)
+		return err;
+	job_settle(j);
+	fuse_reply_attr(j->req, &e.st, seconds(e.ttl_ns));
+	return 0;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_getattr, .ino = ino };
+
+	job_start(&j);
+}
+
+static int call_readlink(struct job *j, const struct vfs_ctx *ctx)
+{
+	char *target;
+	int err = vfs_readlink(context(j->req)->vfs, ctx, j->ino, &target);
+
+	if (err)
+		return err;
+	job_settle(j);
+	fuse_reply_readlink(j->req, target);
+	free(target);
+	return 0;
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct job j = { .req = req, .call = call_readlink, .ino = ino };
+
+	job_start(&j);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+	int err = vfs_statfs(context(req)->vfs, &st);
+
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		fuse_reply_statfs(req, &st);
+}
+
+static int call_xattr(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs *v = context(j->req)->vfs;
+	char *bytes = NULL;
+	ssize_t n = j->name ? vfs_getxattr(v, ctx, j->ino, j->name, &bytes) :
+			      vfs_listxattr(v, ctx, j->ino, &bytes);
+
+	if (n < 0)
+		return n;
+	job_settle(j);
+	if (j->size == 0)
+		fuse_reply_xattr(j->req, n);
+	else if ((size_t)n > j->size)
+		fuse_reply_err(j->req, ERANGE);
+	else
+		fuse_reply_buf(j->req, bytes, n);
+	free(bytes);
+	return 0;
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			size_t size)
+{
+	struct job j = { .req = req, .call = call_xattr, .ino = ino,
+			 .size = size };
+
+	j.name = (char *)name;
+	job_start(&j);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct job j = { .req = req, .call = call_xattr, .ino = ino,
+			 .size = size };
+
+	job_start(&j);
+}
+
+/* ---- directories ---- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct vfs_dir *d;
+	int err = vfs_opendir(context(req)->vfs, ino, &d);
+
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	fi->fh = (uintptr_t)d;
+	if (fuse_reply_open(req, fi))
+		vfs_releasedir(d);
+}
+
+struct dir_buf {
+	fuse_req_t req;
+	char *data;
+	size_t len, cap;
+	bool plus;
+};
+
+static bool emit(const struct vfs_dirent *e, void *arg)
+{
+	struct dir_buf *b = arg;
+	struct fuse_entry_param p;
+	size_t n;
+
+	if (!b->plus) {
+		n = fuse_add_direntry(b->req, b->data + b->len, b->cap - b->len,
+				      e->name, &e->entry.st, e->next_off);
+	} else {
+		bool dots = e->next_off <= 2;
+
+		to_entry(&e->entry, &p);
+		if (dots)
+			p.ino = 0;
+		n = fuse_add_direntry_plus(b->req, b->data + b->len,
+					   b->cap - b->len, e->name, &p,
+					   e->next_off);
+	}
+	if (n > b->cap - b->len)
+		return false;
+	b->len += n;
+	return true;
+}
+
+static int call_readdir(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_dir *d = (struct vfs_dir *)(uintptr_t)j->fi.fh;
+	struct dir_buf b = { .req = j->req, .cap = j->size, .plus = j->plus };
+	int err;
+
+	b.data = malloc(j->size);
+	if (!b.data)
+		return -ENOMEM;
+	err = vfs_readdir(d, ctx, j->off, j->plus, emit, &b);
+	if (!err) {
+		job_settle(j);
+		fuse_reply_buf(j->req, b.data, b.len);
+	}
+	free(b.data);
+	return err;
+}
+
+static void readdir_start(fuse_req_t req, size_t size, off_t off,
+			  struct fuse_file_info *fi, bool plus)
+{
+	struct job j = { .req = req, .call = call_readdir, .size = size,
+			 .off = off, .plus = plus, .fi = *fi };
+
+	job_start(&j);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	readdir_start(req, size, off, fi, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size,
+			   off_t off, struct fuse_file_info *fi)
+{
+	readdir_start(req, size, off, fi, true);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino,
+			  struct fuse_file_info *fi)
+{
+	vfs_releasedir((struct vfs_dir *)(uintptr_t)fi->fh);
+	fuse_reply_err(req, 0);
+}
+
+/* ---- files ---- */
+
+static int call_open(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_file *f;
+	bool keep;
+	int err = vfs_open(context(j->req)->vfs, ctx, j->ino, j->fi.flags, &f,
+			   &keep);
+
+	if (err)
+		return err;
+	job_settle(j);
+	j->fi.fh = (uintptr_t)f;
+	j->fi.keep_cache = keep;
+	if (fuse_reply_open(j->req, &j->fi))
+		vfs_release(f);
+	return 0;
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_open, .ino = ino, .fi = *fi };
+
+	job_start(&j);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	vfs_release((struct vfs_file *)(uintptr_t)fi->fh);
+	fuse_reply_err(req, 0);
+}
+
+struct read_job {
+	struct vfs_read read;
+	fuse_req_t req;
+	struct task cancel;
+	atomic_uint refs; /* the read, and a cancel under way */
+	struct mutex lock;
+	/* guarded by lock */
+	bool ended;
+	bool cancelling; /* the cancelling side will reply */
+};
+
+static void read_put(struct read_job *j)
+{
+	if (atomic_fetch_sub(&j->refs, 1) > 1)
+		return;
+	mutex_release(&j->lock);
+	free(j);
+}
+
+static void reply_read(struct read_job *j)
+{
+	struct fill_read *r = &j->read.fill;
+	struct fuse_bufvec vec = FUSE_BUFVEC_INIT(r->got);
+	char copy[COPY_BYTES];
+	ssize_t n;
+
+	if (r->error) {
+		fuse_reply_err(j->req, -r->error);
+	} else if (r->data || r->got == 0) {
+		fuse_reply_buf(j->req, r->data, r->got);
+	} else if (r->got <= COPY_BYTES) {
+		n = pread(r->fd, copy, r->got, r->fd_off);
+		if (n == (ssize_t)r->got)
+			fuse_reply_buf(j->req, copy, n);
+		else
+			fuse_reply_err(j->req, EIO);
+	} else {
+		vec.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK |
+				   FUSE_BUF_FD_RETRY;
+		vec.buf[0].fd = r->fd;
+		vec.buf[0].pos = r->fd_off;
+		fuse_reply_data(j->req, &vec, 0);
+	}
+}
+
+static void read_done(struct vfs_read *r)
+{
+	struct read_job *j = container_of(r, struct read_job, read);
+	bool reply;
+
+	mutex_lock(&j->lock);
+	j->ended = true;
+	reply = !j->cancelling;
+	mutex_unlock(&j->lock);
+	if (!reply) {
+		read_put(j);
+		return;
+	}
+	fuse_req_interrupt_func(j->req, NULL, NULL);
+	reply_read(j);
+	read_put(j);
+}
+
+static void read_cancel(struct task *t)
+{
+	struct read_job *j = container_of(t, struct read_job, cancel);
+	bool reply;
+
+	mutex_lock(&j->lock);
+	reply = !j->ended;
+	j->cancelling = reply;
+	mutex_unlock(&j->lock);
+	if (reply) {
+		vfs_read_cancel(&j->read);
+		mutex_lock(&j->lock);
+		reply = j->ended;
+		j->cancelling = false;
+		mutex_unlock(&j->lock);
+		if (reply) {
+			fuse_req_interrupt_func(j->req, NULL, NULL);
+			fuse_reply_err(j->req, EINTR);
+		}
+	}
+	read_put(j);
+}
+
+static void read_interrupted(fuse_req_t req, void *data)
+{
+	struct read_job *j = data;
+
+	if (!dying(fuse_req_ctx(req)->pid))
+		return;
+	atomic_fetch_add(&j->refs, 1);
+	tasks_submit(context(req)->tasks, &j->cancel);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct read_job *j = xcalloc(1, sizeof(*j));
+
+	j->req = req;
+	j->cancel.run = read_cancel;
+	atomic_init(&j->refs, 1);
+	mutex_init(&j->lock);
+	j->read.off = off;
+	j->read.len = size;
+	j->read.done = read_done;
+	fuse_req_interrupt_func(req, read_interrupted, j);
+	vfs_read((struct vfs_file *)(uintptr_t)fi->fh, &j->read);
+}
+
+/* ---- session ---- */
+
+static void want(struct fuse_conn_info *conn, unsigned cap)
+{
+	if (conn->capable & cap)
+		conn->want |= cap;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct ops_context *c = userdata;
+
+	want(conn, FUSE_CAP_READDIRPLUS);
+	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
+	want(conn, FUSE_CAP_PARALLEL_DIROPS);
+	want(conn, FUSE_CAP_ASYNC_READ);
+	want(conn, FUSE_CAP_SPLICE_WRITE);
+	want(conn, FUSE_CAP_SPLICE_MOVE);
+	want(conn, FUSE_CAP_CACHE_SYMLINKS);
+	conn->max_background = 128;
+	conn->congestion_threshold = 96;
+	conn->time_gran = 1;
+	c->ready(c->arg);
+}
+
+const struct fuse_lowlevel_ops ops_table = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.readlink = op_readlink,
+	.statfs = op_statfs,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_releasedir,
+	.open = op_open,
+	.read = op_read,
+	.release = op_release,
+};
+
+const size_t ops_table_size = sizeof(ops_table);

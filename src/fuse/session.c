@@ -1,0 +1,182 @@
+/*
+ * Mounting, the loop, and the end.
+ *
+ * libfuse's own signal handlers would take SIGHUP for an exit and do not wake
+ * threads that block in a read of /dev/fuse. One thread therefore waits for
+ * signals; to end the session it marks it and sends one request of its own,
+ * which wakes a FUSE thread that sees the mark and ends the others.
+ */
+#include "fuse/session.h"
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "fuse/ops.h"
+
+struct session {
+	const struct session_config *config;
+	struct fuse_session *se;
+	pthread_t signals;
+	atomic_bool over;
+};
+
+static void signal_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR2);
+}
+
+void session_block_signals(void)
+{
+	sigset_t set;
+
+	signal_set(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void wake_loop(struct session *s)
+{
+	struct statvfs st;
+
+	if (statvfs(s->config->mountpoint, &st))
+		log_debug("session", "statfs at exit: %s", strerror(errno));
+}
+
+static void *wait_for_signals(void *arg)
+{
+	struct session *s = arg;
+	sigset_t set;
+	int sig;
+
+	signal_set(&set);
+	while (sigwait(&set, &sig) == 0 && !atomic_load(&s->over)) {
+		if (sig == SIGHUP) {
+			s->config->hangup(s->config->arg);
+		} else if (sig != SIGUSR2) {
+			log_info("session", "signal %d: unmounting %s", sig,
+				 s->config->mountpoint);
+			fuse_session_exit(s->se);
+			wake_loop(s);
+			break;
+		}
+	}
+	return NULL;
+}
+
+static char *mount_options(const struct session_config *c)
+{
+	struct buf b;
+
+	buf_init(&b, 65536);
+	buf_addf(&b, "fsname=%s,subtype=r2fs,default_permissions,ro,nosuid,nodev",
+		 c->source);
+	if (c->allow_other)
+		buf_addstr(&b, ",allow_other");
+	if (c->mount_options && c->mount_options[0])
+		buf_addf(&b, ",%s", c->mount_options);
+	return buf_detach(&b);
+}
+
+static int loop(struct session *s)
+{
+	const struct session_config *c = s->config;
+
+#if FUSE_USE_VERSION >= 312
+	struct fuse_loop_config *lc = fuse_loop_cfg_create();
+
+	fuse_loop_cfg_set_clone_fd(lc, 1);
+	fuse_loop_cfg_set_idle_threads(lc, 16);
+	fuse_loop_cfg_set_max_threads(lc, c->max_threads ? c->max_threads : 16);
+	int err = fuse_session_loop_mt(s->se, lc);
+
+	fuse_loop_cfg_destroy(lc);
+#else
+	struct fuse_loop_config lc = { .clone_fd = 1, .max_idle_threads = 16 };
+	int err = fuse_session_loop_mt(s->se, &lc);
+#endif
+	return err;
+}
+
+/* libfuse prints why a mount failed to stderr; this adds what to do. */
+static int mount_failed(const struct session_config *c, char *why, size_t len)
+{
+	const char *next = "see the message above";
+
+	if (access("/dev/fuse", F_OK))
+		next = "/dev/fuse is missing: load the fuse module "
+		       "(modprobe fuse) or give the container the device";
+	else if (access("/dev/fuse", R_OK | W_OK))
+		next = "/dev/fuse is not readable and writable for this user";
+	else if (geteuid() != 0 && access("/usr/bin/fusermount3", X_OK) &&
+		 access("/bin/fusermount3", X_OK))
+		next = "fusermount3 is missing: install the fuse3 package";
+	else if (geteuid() != 0 && c->allow_other)
+		next = "allow_other needs the line user_allow_other in "
+		       "/etc/fuse.conf";
+	snprintf(why, len, "cannot mount on %s: %s", c->mountpoint, next);
+	return -EIO;
+}
+
+static int serve(struct session *s)
+{
+	int err;
+
+	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
+	if (err)
+		return -err;
+	err = loop(s);
+	atomic_store(&s->over, true);
+	pthread_kill(s->signals, SIGUSR2);
+	pthread_join(s->signals, NULL);
+	return err > 0 ? 0 : err;
+}
+
+int session_run(struct vfs *v, const struct session_config *config, char *why,
+		size_t why_len)
+{
+	struct ops_context context = { v, config->tasks, config->ready,
+				       config->arg };
+	struct session s = { .config = config };
+	char *options = mount_options(config);
+	char *argv[] = { "r2fs", "-o", options, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	int err = -EIO;
+
+	s.se = fuse_session_new(&args, &ops_table, ops_table_size, &context);
+	if (!s.se) {
+		snprintf(why, why_len,
+			 "libfuse refuses the mount options \"%s\"", options);
+		err = -EINVAL;
+	} else if (fuse_session_mount(s.se, config->mountpoint)) {
+		err = mount_failed(config, why, why_len);
+	} else {
+		err = serve(&s);
+		if (err)
+			snprintf(why, why_len, "the FUSE loop on %s ended: %s",
+				 config->mountpoint, strerror(-err));
+		fuse_session_unmount(s.se);
+	}
+	if (s.se)
+		fuse_session_destroy(s.se);
+	fuse_opt_free_args(&args);
+	free(options);
+	return err;
+}
+
+const char *session_libfuse_version(void)
+{
+	return fuse_pkgversion();
+}

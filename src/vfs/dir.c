@@ -1,0 +1,244 @@
+/*
+ * Directory handles.
+ *
+ * A complete directory is read from the cache in batches; any other is
+ * listed, and names are given as pages arrive, so that the first thousand
+ * appear after one round trip whatever the size.
+ *
+ * A position is the number of entries given so far. The kernel mostly
+ * continues where we stopped, but often steps back a little (its buffer took
+ * fewer entries than our reply held), so the current and the previous batch
+ * are kept; anything else starts again and counts up.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/inode.h"
+#include "vfs/scan.h"
+
+enum {
+	BATCH = 256,
+	DOTS = 2, /* "." and ".." */
+};
+
+struct batch {
+	uint64_t first; /* position of entries[0], DOTS not counted */
+	unsigned n;
+	struct meta_entry *entries;
+	const bool *shown; /* NULL: all */
+	struct scan_page *page; /* owns entries, or NULL: we do */
+};
+
+struct vfs_dir {
+	struct vfs *v;
+	struct inode *inode;
+	struct scan *scan; /* NULL: read from the cache */
+	bool started, ended;
+	struct batch prev, cur;
+};
+
+static void batch_release(struct vfs_dir *d, struct batch *b)
+{
+	if (b->page) {
+		scan_page_put(d->scan, b->page);
+	} else {
+		for (unsigned i = 0; i < b->n; i++)
+			meta_rec_release(&b->entries[i].rec);
+		free(b->entries);
+	}
+	memset(b, 0, sizeof(*b));
+}
+
+static void rewind_dir(struct vfs_dir *d)
+{
+	batch_release(d, &d->prev);
+	batch_release(d, &d->cur);
+	scan_put(d->v, d->scan);
+	d->scan = NULL;
+	d->started = d->ended = false;
+}
+
+int vfs_opendir(struct vfs *v, uint64_t ino, struct vfs_dir **ret)
+{
+	struct inode *i = inode_get(v, ino);
+	struct vfs_dir *d;
+
+	if (!i)
+		return -ESTALE;
+	if (i->kind != META_DIR) {
+		inode_put(v, i);
+		return -ENOTDIR;
+	}
+	d = xcalloc(1, sizeof(*d));
+	d->v = v;
+	d->inode = i;
+	*ret = d;
+	return 0;
+}
+
+void vfs_releasedir(struct vfs_dir *d)
+{
+	if (!d)
+		return;
+	rewind_dir(d);
+	inode_put(d->v, d->inode);
+	free(d);
+}
+
+static int start(struct vfs_dir *d)
+{
+	struct vfs *v = d->v;
+
+	mutex_lock(&v->lock);
+	int64_t complete = d->inode->complete_ns;
+	mutex_unlock(&v->lock);
+	if (ttl_left(complete, v->config.metadata_ttl_ns) == 0)
+		d->scan = scan_join(v, d->inode);
+	d->started = true;
+	return 0;
+}
+
+static int next_from_cache(struct vfs_dir *d, struct batch *b)
+{
+	const char *after = d->cur.n ? d->cur.entries[d->cur.n - 1].name : NULL;
+	int n;
+
+	b->entries = xcalloc(BATCH, sizeof(*b->entries));
+	n = meta_list(d->v->meta, d->inode->ino, after, b->entries, BATCH);
+	if (n <= 0) {
+		free(b->entries);
+		b->entries = NULL;
+		return n;
+	}
+	b->n = n;
+	return n;
+}
+
+/* The page moves from cur to the new batch; cur keeps a reference of its own
+ * only through prev, so take one before scan_next gives it up. */
+static int next_from_scan(struct vfs_dir *d, const struct vfs_ctx *ctx,
+			  struct batch *b)
+{
+	bool end;
+	int err;
+
+	b->page = scan_page_ref(d->scan, d->cur.page);
+	err = scan_next(d->v, ctx, d->scan, &b->page, &end, NULL);
+	if (err || end) {
+		scan_page_put(d->scan, b->page);
+		b->page = NULL;
+		return err;
+	}
+	b->entries = b->page->entries;
+	b->shown = b->page->shown;
+	b->n = b->page->n;
+	return 1;
+}
+
+/* 1: cur is the next batch; 0: the end; -errno. */
+static int advance(struct vfs_dir *d, const struct vfs_ctx *ctx)
+{
+	struct batch b = { 0 };
+	int r = d->scan ? next_from_scan(d, ctx, &b) : next_from_cache(d, &b);
+
+	if (r <= 0) {
+		d->ended |= r == 0;
+		return r;
+	}
+	b.first = d->cur.first + d->cur.n;
+	batch_release(d, &d->prev);
+	d->prev = d->cur;
+	d->cur = b;
+	return 1;
+}
+
+/* The batch that holds position pos, pulling forward; NULL at the end. */
+static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
+			      uint64_t pos, int *err)
+{
+	*err = 0;
+	if (pos < d->prev.first || (pos < d->cur.first && d->prev.n == 0))
+		rewind_dir(d);
+	if (!d->started)
+		*err = start(d);
+	while (!*err) {
+		if (pos < d->cur.first)
+			return &d->prev;
+		if (pos < d->cur.first + d->cur.n)
+			return &d->cur;
+		if (d->ended)
+			return NULL;
+		*err = advance(d, ctx);
+		if (*err == -ESTALE) {
+			rewind_dir(d);
+			*err = start(d);
+		} else if (*err > 0) {
+			*err = 0;
+		}
+	}
+	return NULL;
+}
+
+static bool emit_dots(struct vfs_dir *d, uint64_t *off, bool plus,
+		      vfs_dir_emit *emit, void *arg)
+{
+	struct inode *up = d->inode->parent ? d->inode->parent : d->inode;
+
+	for (; *off < DOTS; ++*off) {
+		struct vfs_dirent e = { .name = *off ? ".." : ".",
+					.next_off = *off + 1 };
+
+		inode_stat(d->v, *off ? up : d->inode, &e.entry.st);
+		if (!emit(&e, arg))
+			return false;
+	}
+	return true;
+}
+
+static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
+		     bool plus, vfs_dir_emit *emit, void *arg)
+{
+	struct vfs *v = d->v;
+	struct vfs_dirent e = { .name = m->name, .next_off = next };
+	struct inode *i;
+
+	rec_stat(v, &m->rec, &e.entry.st);
+	if (!plus)
+		return emit(&e, arg);
+	i = inode_from_rec(v, d->inode, m->name, &m->rec);
+	inode_count_lookup(v, i);
+	e.entry.ttl_ns = ttl_left(m->rec.checked_ns, v->config.metadata_ttl_ns);
+	bool fits = emit(&e, arg);
+	inode_put(v, i);
+	if (!fits)
+		vfs_forget(v, m->rec.ino, 1);
+	return fits;
+}
+
+int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
+		bool plus, vfs_dir_emit *emit, void *arg)
+{
+	bool any = off < DOTS;
+	struct batch *b;
+	int err;
+
+	if (!emit_dots(d, &off, plus, emit, arg))
+		return 0;
+	for (;;) {
+		b = batch_at(d, ctx, off - DOTS, &err);
+		if (!b)
+			return any ? 0 : err;
+		unsigned k = off - DOTS - b->first;
+
+		for (; k < b->n; k++, off++) {
+			if (b->shown && !b->shown[k])
+				continue;
+			if (!emit_one(d, &b->entries[k], off + 1, plus, emit,
+				      arg))
+				return 0;
+			any = true;
+		}
+		if (any)
+			return 0;
+	}
+}

@@ -1,0 +1,256 @@
+/*
+ * The inode table: what the kernel holds, by number.
+ *
+ * Numbers are given out by the cache and stay the same across remounts, so
+ * the table is only a memory of what is in use; it is not the truth about any
+ * name. An update from a newer record is copied in under the table lock.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "vfs/inode.h"
+#include "vfs/key.h"
+#include "vfs/scan.h"
+
+int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns)
+{
+	int64_t age = clock_wall_ns() - checked_ns;
+
+	if (checked_ns <= 0)
+		return 0;
+	if (ttl_ns == VFS_TTL_INDEFINITE)
+		return VFS_TTL_INDEFINITE;
+	if (age < -1000000000ll || age >= ttl_ns)
+		return 0;
+	return ttl_ns - age;
+}
+
+struct shown { /* attributes as shown */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	int64_t mtime_ns;
+};
+
+static void shown_from_rec(struct vfs *v, const struct meta_rec *rec,
+			   struct shown *a)
+{
+	const struct vfs_config *c = &v->config;
+	struct store_meta meta = { 0 };
+	struct key_meta km = { 0 };
+	mode_t type = rec->kind == META_DIR ? S_IFDIR : S_IFREG;
+	mode_t perm = rec->kind == META_DIR ? c->dir_mode : c->file_mode;
+
+	if (rec->blob_len && key_meta_unpack(rec->blob, rec->blob_len, &meta) == 0)
+		key_meta_parse(&meta, &km);
+	store_meta_release(&meta);
+	if (km.has_mode) {
+		perm = km.mode & 07777;
+		if (rec->kind == META_FILE && (km.mode & S_IFMT) == S_IFLNK)
+			type = S_IFLNK;
+	}
+	a->mode = type | (type == S_IFLNK ? 0777 : perm & ~c->umask);
+	a->uid = km.has_uid ? km.uid : c->uid;
+	a->gid = km.has_gid ? km.gid : c->gid;
+	a->mtime_ns = km.has_mtime ? km.mtime_ns : rec->mtime_ns;
+}
+
+static void fill_stat(struct stat *st, uint64_t ino, const struct shown *a,
+		      uint64_t size)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_ino = ino;
+	st->st_mode = a->mode;
+	st->st_nlink = 1;
+	st->st_uid = a->uid;
+	st->st_gid = a->gid;
+	st->st_size = S_ISDIR(a->mode) ? 0 : size;
+	st->st_blocks = (st->st_size + 511) / 512;
+	st->st_blksize = 131072;
+	st->st_mtim.tv_sec = a->mtime_ns / 1000000000;
+	st->st_mtim.tv_nsec = a->mtime_ns % 1000000000;
+	st->st_ctim = st->st_atim = st->st_mtim;
+}
+
+void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st)
+{
+	struct shown a;
+
+	shown_from_rec(v, rec, &a);
+	fill_stat(st, rec->ino, &a, rec->size);
+}
+
+void inode_stat(struct vfs *v, struct inode *i, struct stat *st)
+{
+	mutex_lock(&v->lock);
+	struct shown a = { i->mode, i->uid, i->gid, i->mtime_ns };
+	uint64_t size = i->size;
+	mutex_unlock(&v->lock);
+	fill_stat(st, i->ino, &a, size);
+}
+
+static struct inode *find_locked(struct vfs *v, uint64_t ino) REQUIRES(v->lock)
+{
+	struct map_node *n = map_find(&v->inodes, hash_u64(ino), &ino);
+
+	return n ? container_of(n, struct inode, node) : NULL;
+}
+
+static void update_locked(struct inode *i, const struct meta_rec *rec,
+			  const struct shown *a)
+{
+	i->flags = rec->flags;
+	i->mode = a->mode;
+	i->uid = a->uid;
+	i->gid = a->gid;
+	i->mtime_ns = a->mtime_ns;
+	i->size = rec->size;
+	i->checked_ns = rec->checked_ns;
+	i->cid = rec->cid;
+	if (!i->etag || strcmp(i->etag, rec->etag) != 0) {
+		free(i->etag);
+		i->etag = xstrdup(rec->etag);
+	}
+}
+
+static struct inode *inode_new(struct inode *parent, const char *name,
+			       const struct meta_rec *rec)
+{
+	struct inode *i = xcalloc(1, sizeof(*i) + strlen(name) + 1);
+
+	i->ino = rec->ino;
+	i->kind = rec->kind;
+	i->shadowed = rec->flags & META_SHADOWED;
+	i->parent = parent;
+	strcpy(i->name, name);
+	return i;
+}
+
+struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
+			     const char *name, const struct meta_rec *rec)
+{
+	struct meta_dir dir = { 0 };
+	struct shown a;
+	struct inode *i;
+
+	shown_from_rec(v, rec, &a);
+	if (rec->kind == META_DIR && meta_dir_get(v->meta, rec->ino, &dir))
+		dir.complete_ns = 0;
+	mutex_lock(&v->lock);
+	i = find_locked(v, rec->ino);
+	if (!i) {
+		i = inode_new(parent, name, rec);
+		if (parent)
+			parent->refs++;
+		map_insert(&v->inodes, &i->node, hash_u64(rec->ino));
+	}
+	i->refs++;
+	update_locked(i, rec, &a);
+	if (dir.complete_ns > i->complete_ns)
+		i->complete_ns = dir.complete_ns;
+	mutex_unlock(&v->lock);
+	return i;
+}
+
+struct inode *inode_get(struct vfs *v, uint64_t ino)
+{
+	mutex_lock(&v->lock);
+	struct inode *i = find_locked(v, ino);
+	if (i)
+		i->refs++;
+	mutex_unlock(&v->lock);
+	return i;
+}
+
+/* Frees i and every ancestor that nobody else needs. */
+static void reap_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock)
+{
+	while (i && i->refs == 0 && i->nlookup == 0) {
+		struct inode *parent = i->parent;
+
+		map_remove(&v->inodes, &i->node);
+		free(i->etag);
+		free(i);
+		if (parent)
+			parent->refs--;
+		i = parent;
+	}
+}
+
+void inode_put(struct vfs *v, struct inode *i)
+{
+	if (!i)
+		return;
+	mutex_lock(&v->lock);
+	i->refs--;
+	reap_locked(v, i);
+	mutex_unlock(&v->lock);
+}
+
+void inode_count_lookup(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->nlookup++;
+	mutex_unlock(&v->lock);
+}
+
+void vfs_forget(struct vfs *v, uint64_t ino, uint64_t count)
+{
+	mutex_lock(&v->lock);
+	struct inode *i = find_locked(v, ino);
+	if (i && i != v->root) {
+		i->nlookup -= count < i->nlookup ? count : i->nlookup;
+		reap_locked(v, i);
+	}
+	mutex_unlock(&v->lock);
+}
+
+static int key_of(struct vfs *v, struct inode *i, char *out, size_t *len)
+{
+	if (!i->parent) {
+		*len = strlen(v->config.prefix);
+		if (*len > STORE_KEY_MAX)
+			return -ENAMETOOLONG;
+		memcpy(out, v->config.prefix, *len + 1);
+		return 0;
+	}
+	int err = key_of(v, i->parent, out, len);
+	if (err)
+		return err;
+
+	size_t n = strlen(i->name);
+	if (i->shadowed)
+		n = key_object_suffix(i->name);
+	if (*len + n + 1 > STORE_KEY_MAX)
+		return -ENAMETOOLONG;
+	memcpy(out + *len, i->name, n);
+	*len += n;
+	if (i->kind == META_DIR)
+		out[(*len)++] = '/';
+	out[*len] = 0;
+	return 0;
+}
+
+int inode_key(struct vfs *v, struct inode *i, char *out)
+{
+	size_t len;
+
+	return key_of(v, i, out, &len);
+}
+
+int inode_child_key(struct vfs *v, struct inode *dir, const char *name,
+		    bool is_dir, char *out)
+{
+	size_t len, n = strlen(name);
+	int err = key_of(v, dir, out, &len);
+
+	if (err)
+		return err;
+	if (len + n + is_dir > STORE_KEY_MAX)
+		return -ENAMETOOLONG;
+	memcpy(out + len, name, n + 1);
+	if (is_dir)
+		strcpy(out + len + n, "/");
+	return 0;
+}

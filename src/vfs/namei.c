@@ -1,0 +1,379 @@
+/*
+ * Names to records: the one place that decides what to ask R2 for.
+ *
+ * R2 bills a LIST page like 12.5 GETs and answers with up to 1,000 names, so
+ * neither is always right. The rules:
+ *
+ *   1. What the cache knows within its TTL costs nothing; in a directory
+ *      listed to its end that includes what does not exist.
+ *   2. An unknown name is asked for by a GET of its first bytes: the price of
+ *      a HEAD, and it brings what open and read will ask for.
+ *   3. A name that is no object may be a folder. Its parent is listed, since
+ *      that answers every later question in it too. A listing that does not
+ *      end within its allowance goes on at later misses with twice as much,
+ *      so that the cost never exceeds about double the best in hindsight;
+ *      until it ends the name itself is probed by a one-key LIST.
+ *   4. Expired names of a directory that was complete are confirmed one by
+ *      one with a conditional GET, until so many were asked for that a fresh
+ *      listing is cheaper.
+ *
+ * A name on the wire is asked for once: later callers wait for the first and
+ * look again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "vfs/inode.h"
+#include "vfs/key.h"
+#include "vfs/scan.h"
+
+enum {
+	LIST_COSTS_GETS = 13, /* Class A 4.50 $ / Class B 0.36 $ per million */
+	LIST_PAGES_FIRST = 4,
+	WAIT_MS = 100,
+};
+
+/* ---- single flight ---- */
+
+static uint64_t flight_hash(uint64_t parent, const char *name)
+{
+	return hash_bytes(name, strlen(name), hash_u64(parent));
+}
+
+/* Takes off, or waits until the other caller has landed: then *again. */
+static int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
+			struct flight *f, bool *again)
+{
+	uint64_t hash = flight_hash(f->parent, f->name);
+	int err = 0;
+
+	*again = false;
+	mutex_lock(&v->lock);
+	while (!err && map_find(&v->flights, hash, f)) {
+		*again = true;
+		cond_wait_ms(&v->flight_done, &v->lock, WAIT_MS);
+		if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
+			err = -EINTR;
+	}
+	if (!err && !*again)
+		map_insert(&v->flights, &f->node, hash);
+	mutex_unlock(&v->lock);
+	return err;
+}
+
+static void flight_end(struct vfs *v, struct flight *f)
+{
+	mutex_lock(&v->lock);
+	map_remove(&v->flights, &f->node);
+	cond_broadcast(&v->flight_done);
+	mutex_unlock(&v->lock);
+}
+
+/* ---- what R2 said, as a record ---- */
+
+void rec_from_attr(const struct store_attr *attr, int64_t now,
+		   struct meta_rec *rec)
+{
+	memset(rec, 0, sizeof(*rec));
+	rec->kind = META_FILE;
+	rec->size = attr->size;
+	rec->mtime_ns = attr->mtime_ns;
+	rec->checked_ns = now;
+	snprintf(rec->etag, sizeof(rec->etag), "%s", attr->etag.s);
+	if (attr->infrequent)
+		rec->flags |= META_INFREQUENT;
+	if (attr->has_meta) {
+		rec->flags |= META_HAS_HEADERS;
+		key_meta_pack(&attr->meta, &rec->blob, &rec->blob_len);
+	}
+}
+
+/* Puts and merges; a cache that cannot keep it is no reason to fail. */
+static void put_record(struct vfs *v, uint64_t dir, const char *name,
+		       struct meta_rec *rec)
+{
+	struct meta_rec merged;
+
+	if (meta_put(v->meta, dir, name, rec, &merged) == 0) {
+		meta_rec_release(rec);
+		*rec = merged;
+	} else if (rec->ino == 0) {
+		rec->ino = meta_new_ino(v->meta);
+	}
+}
+
+static void put_kind(struct vfs *v, uint64_t dir, const char *name,
+		     enum meta_kind kind, struct meta_rec *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->kind = kind;
+	ret->checked_ns = clock_wall_ns();
+	put_record(v, dir, name, ret);
+}
+
+void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
+{
+	struct meta_rec rec;
+
+	rec_from_attr(attr, clock_wall_ns(), &rec);
+	if (i->shadowed)
+		rec.flags |= META_SHADOWED;
+	put_record(v, i->parent ? i->parent->ino : 0, i->name, &rec);
+	if (rec.ino == i->ino)
+		inode_put(v, inode_from_rec(v, i->parent, i->name, &rec));
+	meta_rec_release(&rec);
+}
+
+/* ---- asking ---- */
+
+static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
+		      struct inode *dir, const char *name, const char *key,
+		      const struct meta_rec *old, struct meta_rec *ret)
+{
+	bool known = old && old->kind == META_FILE && old->etag[0];
+	struct store_attr attr = { 0 };
+	struct fill_first *first = NULL;
+	bool not_modified = false;
+	uint64_t cid = 0;
+	int err = fill_first(v->config.fills, key, known ? old->etag : NULL,
+			     ctx->interrupt, &attr, &not_modified, &first);
+
+	if (err)
+		return err;
+	if (not_modified) {
+		*ret = *old;
+		ret->ino = 0;
+		ret->blob = NULL;
+		ret->blob_len = 0;
+		ret->flags &= ~META_HAS_HEADERS;
+		ret->checked_ns = clock_wall_ns();
+	} else {
+		rec_from_attr(&attr, clock_wall_ns(), ret);
+		if (key_object_suffix(name) && !strstr(key, VFS_OBJECT_SUFFIX))
+			ret->flags |= META_SHADOWED;
+	}
+	store_meta_release(&attr.meta);
+	put_record(v, dir->ino, name, ret);
+	if (first && meta_cid(v->meta, dir->ino, name, ret->etag, &cid) == 0) {
+		ret->cid = cid;
+		fill_first_keep(first, cid);
+	} else {
+		fill_first_drop(first);
+	}
+	return 0;
+}
+
+/* Is there any key below `key/`? */
+static int ask_folder(struct vfs *v, const struct vfs_ctx *ctx,
+		      const char *key_slash, bool *exists)
+{
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_LIST);
+	req.prefix = key_slash;
+	req.max_keys = 1;
+	err = store_call(v->config.store, &req, ctx->interrupt);
+	*exists = !err && req.list.n > 0;
+	store_req_release(&req);
+	return err;
+}
+
+static unsigned asked_more(struct vfs *v, struct inode *dir)
+{
+	mutex_lock(&v->lock);
+	unsigned n = ++dir->asked;
+	mutex_unlock(&v->lock);
+	return n;
+}
+
+/* No object has this key: list the parent, or probe for a folder. */
+static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *dir, const char *name,
+		       struct meta_rec *ret)
+{
+	unsigned pages = LIST_PAGES_FIRST << (asked_more(v, dir) % 16);
+	char key[STORE_KEY_MAX + 1];
+	bool complete = false, exists = false;
+	int err = scan_advance(v, ctx, dir, pages, &complete);
+
+	if (err && err != -ESTALE)
+		return err;
+	if (meta_get(v->meta, dir->ino, name, ret) == 0) {
+		if (ret->kind != META_ABSENT)
+			return 0;
+		meta_rec_release(ret);
+	}
+	if (!complete) {
+		err = inode_child_key(v, dir, name, true, key);
+		if (!err)
+			err = ask_folder(v, ctx, key, &exists);
+		if (err && err != -ENAMETOOLONG)
+			return err;
+	}
+	put_kind(v, dir->ino, name, exists ? META_DIR : META_ABSENT, ret);
+	return 0;
+}
+
+static bool relist_is_cheaper(struct vfs *v, struct inode *dir)
+{
+	struct meta_dir md;
+
+	if (meta_dir_get(v->meta, dir->ino, &md) || md.complete_ns == 0)
+		return false;
+	return asked_more(v, dir) * STORE_LIST_MAX >
+	       (md.entries + STORE_LIST_MAX) * LIST_COSTS_GETS;
+}
+
+/* Asks R2 about one name; *ret is then the cache's newest record. */
+static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
+	       const char *name, struct meta_rec *old, struct meta_rec *ret)
+{
+	char key[STORE_KEY_MAX + 1];
+	size_t suffix = key_object_suffix(name);
+	bool complete;
+	int err;
+
+	if (old && old->kind != META_ABSENT && relist_is_cheaper(v, dir)) {
+		err = scan_advance(v, ctx, dir, UINT32_MAX, &complete);
+		if (!err && meta_get(v->meta, dir->ino, name, ret) == 0)
+			return 0;
+	}
+	err = inode_child_key(v, dir, name, false, key);
+	if (err)
+		return err;
+	if (old && old->kind == META_FILE && (old->flags & META_SHADOWED))
+		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
+	if (!old || old->kind != META_DIR) {
+		err = ask_object(v, ctx, dir, name, key, old, ret);
+		if (err == -ENOENT && suffix && !(old && old->flags & META_SHADOWED)) {
+			key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
+			err = ask_object(v, ctx, dir, name, key, NULL, ret);
+		}
+		if (err != -ENOENT)
+			return err;
+	}
+	return ask_listing(v, ctx, dir, name, ret);
+}
+
+/* ---- what is known ---- */
+
+static int64_t dir_ttl(struct vfs *v, struct inode *dir)
+{
+	mutex_lock(&v->lock);
+	int64_t complete = dir->complete_ns;
+	mutex_unlock(&v->lock);
+	return ttl_left(complete, v->config.metadata_ttl_ns);
+}
+
+static bool ascii(const char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s >= 0x80)
+			return false;
+	return true;
+}
+
+/*
+ * What the cache can answer: true, with *err 0 (record in ret) or -ENOENT. A
+ * name with non-ASCII characters that a complete listing lacks is not known
+ * to be absent: R2 finds a key by any canonically equal spelling.
+ */
+static bool known(struct vfs *v, struct inode *dir, const char *name,
+		  struct meta_rec *ret, bool *have, int64_t *ttl, int *err)
+{
+	int64_t max = v->config.metadata_ttl_ns;
+
+	*have = meta_get(v->meta, dir->ino, name, ret) == 0;
+	*ttl = *have ? ttl_left(ret->checked_ns,
+				ret->kind == META_ABSENT ?
+					v->config.negative_ttl_ns :
+					max) :
+		       0;
+	if (*have && ret->kind != META_ABSENT && *ttl > 0) {
+		*err = 0;
+		return true;
+	}
+	if ((*have && ret->kind != META_ABSENT) || (!*have && !ascii(name)))
+		return false;
+	int64_t left = dir_ttl(v, dir);
+	if (!*have || left > *ttl)
+		*ttl = left;
+	*err = -ENOENT;
+	return *ttl > 0;
+}
+
+int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
+		 const char *name, bool force, struct meta_rec *ret,
+		 int64_t *ret_ttl)
+{
+	struct flight f = { .parent = dir->ino, .name = name };
+	struct meta_rec old;
+	bool have, again;
+	int err;
+
+	for (bool asked = false;;) {
+		memset(&old, 0, sizeof(old));
+		if (known(v, dir, name, &old, &have, ret_ttl, &err) &&
+		    (!force || asked))
+			break;
+		if (ctx->nowait) {
+			err = -EAGAIN;
+			break;
+		}
+		err = flight_begin(v, ctx, &f, &again);
+		if (err)
+			break;
+		if (again) {
+			asked = true;
+			meta_rec_release(&old);
+			continue;
+		}
+		memset(ret, 0, sizeof(*ret));
+		err = ask(v, ctx, dir, name, have ? &old : NULL, ret);
+		flight_end(v, &f);
+		meta_rec_release(&old);
+		if (err)
+			return err;
+		*ret_ttl = ret->kind == META_ABSENT ? v->config.negative_ttl_ns :
+						      v->config.metadata_ttl_ns;
+		if (ret->kind != META_ABSENT)
+			return 0;
+		meta_rec_release(ret);
+		if (dir_ttl(v, dir) > *ret_ttl)
+			*ret_ttl = dir_ttl(v, dir);
+		return -ENOENT;
+	}
+	if (err == 0)
+		*ret = old;
+	else
+		meta_rec_release(&old);
+	return err;
+}
+
+int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		  bool force)
+{
+	struct meta_rec rec;
+	int64_t ttl;
+	int err;
+
+	if (!i->parent)
+		return 0;
+	if (!force && ttl_left(i->checked_ns, v->config.metadata_ttl_ns) > 0)
+		return 0;
+	err = name_resolve(v, ctx, i->parent, i->name, force, &rec, &ttl);
+	if (err == -ENOENT)
+		return -ESTALE;
+	if (err)
+		return err;
+	if (rec.ino != i->ino)
+		err = -ESTALE;
+	else
+		inode_put(v, inode_from_rec(v, i->parent, i->name, &rec));
+	meta_rec_release(&rec);
+	return err;
+}

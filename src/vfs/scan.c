@@ -1,0 +1,444 @@
+/*
+ * Listing a directory: R2 gives 1,000 names a request, in sequence, because
+ * each page names the next. Many processes list the same folder at the same
+ * time (every rank of a training job walks the data set at start), so the
+ * pages are pulled once and shared.
+ *
+ * A page becomes entries in three steps: turn keys into names (hiding what
+ * cannot be one), settle an object `a` beside a folder `a/`, and merge into
+ * the cache, which returns inode numbers and what it already knew. An object
+ * sorts before the folder of its name, but other names may lie between them,
+ * even a page end; then the object has been shown as `a` already, the folder
+ * takes the name in the cache, and only the object's suffixed name is added.
+ *
+ * The lock of a scan guards its chain and flags; a pull runs without it.
+ */
+#include "vfs/scan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "vfs/key.h"
+
+enum {
+	JOIN_PAGES = 16, /* the first page is held until so many are pulled */
+	JOIN_NS = 2000000000,
+	CHAIN_PAGES = 64, /* a reader so far behind the others starts again */
+	WAIT_MS = 100, /* how soon a waiting puller sees its interrupt */
+};
+
+struct scan {
+	struct mutex lock;
+	struct cond pulled;
+	unsigned refs; /* guarded by vfs.lock */
+	struct inode *dir;
+	uint32_t gen;
+	int64_t started_ns;
+	uint64_t hidden;
+	/* guarded by lock */
+	bool flying;
+	bool done; /* the last page is in the chain */
+	char *token;
+	unsigned pages;
+	unsigned live; /* pages in memory */
+	struct scan_page *head; /* for newcomers; dropped after JOIN_PAGES */
+	struct scan_page *tail;
+};
+
+static void page_put_locked(struct scan *s, struct scan_page *p)
+{
+	while (p && --p->refs == 0) {
+		struct scan_page *next = p->next;
+
+		for (unsigned i = 0; i < p->n; i++)
+			meta_rec_release(&p->entries[i].rec);
+		free(p->entries);
+		free(p->shown);
+		free(p);
+		s->live--;
+		p = next;
+	}
+}
+
+struct scan_page *scan_page_ref(struct scan *s, struct scan_page *page)
+{
+	if (page) {
+		mutex_lock(&s->lock);
+		page->refs++;
+		mutex_unlock(&s->lock);
+	}
+	return page;
+}
+
+void scan_page_put(struct scan *s, struct scan_page *page)
+{
+	mutex_lock(&s->lock);
+	page_put_locked(s, page);
+	mutex_unlock(&s->lock);
+}
+
+static struct scan *scan_new(struct vfs *v, struct inode *dir)
+{
+	struct scan *s = xcalloc(1, sizeof(*s));
+
+	mutex_init(&s->lock);
+	cond_init(&s->pulled);
+	s->refs = 1;
+	s->dir = dir;
+	s->started_ns = clock_wall_ns();
+	if (meta_dir_begin(v->meta, dir->ino, &s->gen))
+		s->gen = 0;
+	return s;
+}
+
+static void scan_free(struct vfs *v, struct scan *s)
+{
+	page_put_locked(s, s->head);
+	page_put_locked(s, s->tail);
+	free(s->token);
+	cond_release(&s->pulled);
+	mutex_release(&s->lock);
+	inode_put(v, s->dir);
+	free(s);
+}
+
+static bool joinable_locked(struct scan *s)
+{
+	bool ok;
+
+	mutex_lock(&s->lock);
+	ok = (s->pages == 0 || s->head) &&
+	     clock_wall_ns() - s->started_ns < JOIN_NS;
+	mutex_unlock(&s->lock);
+	return ok;
+}
+
+struct scan *scan_join(struct vfs *v, struct inode *dir)
+{
+	struct scan *s, *fresh = NULL;
+
+	mutex_lock(&v->lock);
+	s = dir->scan;
+	if (s && joinable_locked(s))
+		s->refs++;
+	else
+		s = NULL;
+	mutex_unlock(&v->lock);
+	if (s)
+		return s;
+
+	fresh = scan_new(v, inode_get(v, dir->ino));
+	mutex_lock(&v->lock);
+	if (!dir->scan) {
+		dir->scan = fresh;
+		dir->asked = 0;
+	}
+	mutex_unlock(&v->lock);
+	return fresh;
+}
+
+static void leave_locked(struct scan *s)
+{
+	if (s->dir->scan == s)
+		s->dir->scan = NULL;
+}
+
+void scan_put(struct vfs *v, struct scan *s)
+{
+	bool last;
+
+	if (!s)
+		return;
+	mutex_lock(&v->lock);
+	last = --s->refs == 0;
+	if (last)
+		leave_locked(s);
+	mutex_unlock(&v->lock);
+	if (last)
+		scan_free(v, s);
+}
+
+/* ---- one page: from LIST entries to directory entries ---- */
+
+static void entry_from_key(struct meta_entry *e, const char *name, size_t n,
+			   const struct store_entry *from, int64_t now)
+{
+	memcpy(e->name, name, n);
+	e->name[n] = 0;
+	e->rec.kind = from->is_prefix ? META_DIR : META_FILE;
+	e->rec.checked_ns = now;
+	if (from->is_prefix)
+		return;
+	e->rec.size = from->size;
+	e->rec.mtime_ns = from->mtime_ns;
+	if (from->infrequent)
+		e->rec.flags |= META_INFREQUENT;
+	snprintf(e->rec.etag, sizeof(e->rec.etag), "%s", from->etag.s);
+}
+
+static void names_from_list(struct scan *s, struct scan_page *p,
+			    const struct store_list *list, size_t skip)
+{
+	int64_t now = clock_wall_ns();
+
+	s->hidden += list->skipped;
+	p->entries = xcalloc(list->n * 2 + 1, sizeof(*p->entries));
+	p->shown = xcalloc(list->n * 2 + 1, sizeof(*p->shown));
+	for (unsigned i = 0; i < list->n; i++) {
+		const struct store_entry *from = &list->entries[i];
+		const char *name = from->name + skip;
+		size_t n = strlen(from->name);
+
+		if (n < skip || (n == skip && !from->is_prefix))
+			continue; /* the directory's own marker object */
+		n -= skip;
+		if (from->is_prefix)
+			n--;
+		if (!key_name_ok(name, n)) {
+			s->hidden++;
+			continue;
+		}
+		p->shown[p->n] = true;
+		entry_from_key(&p->entries[p->n++], name, n, from, now);
+	}
+}
+
+static bool add_suffix(char *name)
+{
+	size_t n = strlen(name);
+
+	if (n + strlen(VFS_OBJECT_SUFFIX) > CACHE_NAME_MAX)
+		return false;
+	strcpy(name + n, VFS_OBJECT_SUFFIX);
+	return true;
+}
+
+static struct meta_entry *page_file(struct scan_page *p, unsigned before,
+				    const char *name)
+{
+	for (unsigned i = before; i-- > 0;) {
+		struct meta_entry *e = &p->entries[i];
+		size_t n = strlen(name);
+
+		if (strncmp(e->name, name, n) != 0)
+			return NULL; /* sorted: nothing with this prefix left */
+		if (e->name[n] == 0 && e->rec.kind == META_FILE)
+			return e;
+	}
+	return NULL;
+}
+
+static void shadow(struct scan *s, struct meta_entry *e)
+{
+	if (add_suffix(e->name))
+		e->rec.flags |= META_SHADOWED;
+	else
+		s->hidden++;
+}
+
+/* A file shown by an earlier page turns out to have a folder of its name. */
+static void shadow_earlier(struct vfs *v, struct scan *s, struct scan_page *p,
+			   unsigned dir)
+{
+	struct meta_entry *e = &p->entries[p->n];
+
+	if (meta_get(v->meta, s->dir->ino, p->entries[dir].name, &e->rec))
+		return;
+	if (e->rec.kind != META_FILE || e->rec.checked_ns < s->started_ns) {
+		meta_rec_release(&e->rec);
+		memset(e, 0, sizeof(*e));
+		return;
+	}
+	strcpy(e->name, p->entries[dir].name);
+	e->rec.ino = 0;
+	shadow(s, e);
+	if (!(e->rec.flags & META_SHADOWED))
+		return;
+	p->shown[dir] = false;
+	p->shown[p->n++] = true;
+}
+
+static void settle_twins(struct vfs *v, struct scan *s, struct scan_page *p)
+{
+	unsigned n = p->n;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct meta_entry *file;
+
+		if (p->entries[i].rec.kind != META_DIR)
+			continue;
+		file = page_file(p, i, p->entries[i].name);
+		if (file)
+			shadow(s, file);
+		else if (s->pages > 0)
+			shadow_earlier(v, s, p, i);
+	}
+}
+
+/* ---- pulling ---- */
+
+static void chain_locked(struct scan *s, struct scan_page *p)
+{
+	if (!s->tail) {
+		p->refs++;
+		s->head = p;
+	} else if (s->live < CHAIN_PAGES) {
+		p->refs++;
+		s->tail->next = p;
+	}
+	page_put_locked(s, s->tail);
+	s->tail = p;
+	s->live++;
+	if (++s->pages == JOIN_PAGES) {
+		page_put_locked(s, s->head);
+		s->head = NULL;
+	}
+	s->done = p->last;
+}
+
+static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
+		     struct store_req *req)
+{
+	char prefix[STORE_KEY_MAX + 1];
+	struct scan_page *p;
+	int err = inode_key(v, s->dir, prefix);
+
+	if (err)
+		return err;
+	req->prefix = prefix;
+	req->delimiter = true;
+	req->token = s->token;
+	err = store_call(v->config.store, req, ctx->interrupt);
+	req->prefix = NULL;
+	req->token = NULL;
+	mutex_lock(&v->lock);
+	v->stats.lists++;
+	mutex_unlock(&v->lock);
+	if (err)
+		return err;
+
+	p = xcalloc(1, sizeof(*p));
+	p->refs = 1;
+	names_from_list(s, p, &req->list, strlen(prefix));
+	settle_twins(v, s, p);
+	err = meta_dir_page(v->meta, s->dir->ino, s->gen, p->entries, p->n);
+	if (err)
+		for (unsigned i = 0; i < p->n; i++)
+			if (!p->entries[i].rec.ino)
+				p->entries[i].rec.ino = meta_new_ino(v->meta);
+	p->last = !req->list.truncated;
+
+	mutex_lock(&s->lock);
+	free(s->token);
+	s->token = req->list.next_token ? xstrdup(req->list.next_token) : NULL;
+	chain_locked(s, p);
+	mutex_unlock(&s->lock);
+	return 0;
+}
+
+static void finish(struct vfs *v, struct scan *s)
+{
+	int err = meta_dir_end(v->meta, s->dir->ino, s->gen, s->started_ns,
+			       s->hidden);
+
+	mutex_lock(&v->lock);
+	v->stats.hidden_keys += s->hidden;
+	if (!err && s->dir->complete_ns < s->started_ns)
+		s->dir->complete_ns = s->started_ns;
+	leave_locked(s);
+	mutex_unlock(&v->lock);
+}
+
+/* Lets exactly one caller pull the page after the one the chain ends with. */
+static int pull(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
+		struct store_req *probe)
+{
+	struct store_req own;
+	struct store_req *req = probe ? probe : &own;
+	bool done;
+	int err;
+
+	store_req_init(req, STORE_LIST);
+	err = list_page(v, ctx, s, req);
+	if (!probe)
+		store_req_release(req);
+	mutex_lock(&s->lock);
+	done = !err && s->done;
+	mutex_unlock(&s->lock);
+	if (done)
+		finish(v, s);
+	mutex_lock(&s->lock);
+	s->flying = false;
+	cond_broadcast(&s->pulled);
+	mutex_unlock(&s->lock);
+	return err;
+}
+
+static struct scan_page *after_locked(struct scan *s, struct scan_page *page)
+{
+	return page ? page->next : s->head;
+}
+
+int scan_next(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
+	      struct scan_page **page, bool *end, struct store_req *probe)
+{
+	struct scan_page *next;
+	bool pulled = false;
+	int err = 0;
+
+	*end = false;
+	mutex_lock(&s->lock);
+	while (!(next = after_locked(s, *page)) && !err) {
+		if (pulled) {
+			next = s->tail; /* ours, left out of the chain */
+			break;
+		}
+		if (*page && (*page)->last) {
+			*end = true;
+			break;
+		}
+		if (s->pages > 0 && *page != s->tail) {
+			err = -ESTALE;
+		} else if (ctx->nowait) {
+			err = -EAGAIN;
+		} else if (s->flying) {
+			cond_wait_ms(&s->pulled, &s->lock, WAIT_MS);
+			if (ctx->interrupt &&
+			    store_interrupt_raised(ctx->interrupt))
+				err = -EINTR;
+		} else {
+			s->flying = true;
+			mutex_unlock(&s->lock);
+			err = pull(v, ctx, s, probe);
+			pulled = !err;
+			mutex_lock(&s->lock);
+		}
+	}
+	if (next) {
+		next->refs++;
+		page_put_locked(s, *page);
+		*page = next;
+	}
+	mutex_unlock(&s->lock);
+	return err;
+}
+
+int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
+		 unsigned max_pages, bool *complete)
+{
+	struct scan *s = scan_join(v, dir);
+	struct scan_page *page = NULL;
+	bool end = false;
+	int err = 0;
+
+	for (unsigned i = 0; i < max_pages && !end && !err; i++) {
+		err = scan_next(v, ctx, s, &page, &end, NULL);
+		end |= page && page->last;
+	}
+	*complete = end;
+	scan_page_put(s, page);
+	scan_put(v, s);
+	return err;
+}

@@ -1,0 +1,158 @@
+/*
+ * Life of the vfs, and the calls that are little more than a table look-up.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/inode.h"
+#include "vfs/key.h"
+#include "vfs/scan.h"
+
+static bool inode_equal(const struct map_node *n, const void *key)
+{
+	return container_of(n, struct inode, node)->ino == *(const uint64_t *)key;
+}
+
+static bool flight_equal(const struct map_node *n, const void *key)
+{
+	const struct flight *a = container_of(n, struct flight, node);
+	const struct flight *b = key;
+
+	return a->parent == b->parent && strcmp(a->name, b->name) == 0;
+}
+
+int vfs_create(const struct vfs_config *config, struct vfs **ret)
+{
+	struct meta_rec root = { .ino = CACHE_ROOT_INO, .kind = META_DIR };
+	struct vfs *v = xcalloc(1, sizeof(*v));
+
+	v->config = *config;
+	v->meta = cache_meta(config->cache);
+	mutex_init(&v->lock);
+	cond_init(&v->flight_done);
+	map_init(&v->inodes, inode_equal);
+	map_init(&v->flights, flight_equal);
+	v->root = inode_from_rec(v, NULL, "", &root);
+	*ret = v;
+	return 0;
+}
+
+static void free_inode(struct map_node *n, void *arg)
+{
+	struct vfs *v = arg;
+	struct inode *i = container_of(n, struct inode, node);
+
+	map_remove(&v->inodes, n);
+	free(i->etag);
+	free(i);
+}
+
+void vfs_destroy(struct vfs *v)
+{
+	if (!v)
+		return;
+	map_each(&v->inodes, free_inode, v);
+	map_release(&v->inodes);
+	map_release(&v->flights);
+	cond_release(&v->flight_done);
+	mutex_release(&v->lock);
+	free(v);
+}
+
+int vfs_probe(struct vfs *v, struct store_req *req)
+{
+	const struct vfs_ctx ctx = { 0 };
+	struct scan *s = scan_join(v, v->root);
+	struct scan_page *page = NULL;
+	bool end;
+	int err = scan_next(v, &ctx, s, &page, &end, req);
+
+	scan_page_put(s, page);
+	scan_put(v, s);
+	return err;
+}
+
+static int lookup(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
+		  const char *name, struct vfs_entry *ret)
+{
+	struct meta_rec rec;
+	int err;
+
+	if (dir->kind != META_DIR)
+		return -ENOTDIR;
+	if (strlen(name) > CACHE_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (!key_name_ok(name, strlen(name)))
+		return -ENOENT;
+	err = name_resolve(v, ctx, dir, name, false, &rec, &ret->ttl_ns);
+	if (err == -ENOENT) {
+		ret->negative = true;
+		return 0;
+	}
+	if (err)
+		return err;
+	struct inode *i = inode_from_rec(v, dir, name, &rec);
+
+	inode_count_lookup(v, i);
+	inode_stat(v, i, &ret->st);
+	inode_put(v, i);
+	meta_rec_release(&rec);
+	return 0;
+}
+
+int vfs_lookup(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
+	       const char *name, struct vfs_entry *ret)
+{
+	struct inode *dir = inode_get(v, parent);
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!dir)
+		return -ESTALE;
+	err = lookup(v, ctx, dir, name, ret);
+	mutex_lock(&v->lock);
+	v->stats.lookups += err != -EAGAIN;
+	v->stats.lookup_hits += ctx->nowait && err != -EAGAIN;
+	mutex_unlock(&v->lock);
+	inode_put(v, dir);
+	return err;
+}
+
+int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
+		struct vfs_entry *ret)
+{
+	struct inode *i = inode_get(v, ino);
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!i)
+		return -ESTALE;
+	err = inode_refresh(v, ctx, i, false);
+	if (!err) {
+		inode_stat(v, i, &ret->st);
+		ret->ttl_ns = i->parent ? ttl_left(i->checked_ns,
+						   v->config.metadata_ttl_ns) :
+					  v->config.metadata_ttl_ns;
+	}
+	inode_put(v, i);
+	return err;
+}
+
+/* R2 has no size; what programs check is that there is room. */
+int vfs_statfs(struct vfs *v, struct statvfs *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->f_bsize = ret->f_frsize = 4096;
+	ret->f_blocks = ret->f_bfree = ret->f_bavail = 1ull << 38;
+	ret->f_files = ret->f_ffree = ret->f_favail = 1ull << 40;
+	ret->f_namemax = CACHE_NAME_MAX;
+	return 0;
+}
+
+void vfs_stats_get(struct vfs *v, struct vfs_stats *ret)
+{
+	mutex_lock(&v->lock);
+	*ret = v->stats;
+	ret->inodes = v->inodes.count;
+	mutex_unlock(&v->lock);
+}
