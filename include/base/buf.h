@@ -26,6 +26,6 @@ void buf_add(struct buf *b, const void *p, size_t n);
 void buf_addstr(struct buf *b, const char *s);
 void buf_addch(struct buf *b, char c);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
-char *buf_detach(struct buf *b); /* gives the bytes; b is empty after it */
+char *buf_detach(struct buf *b); /* gives the bytes and releases b */
 
 #endif

@@ -19,6 +19,7 @@ struct map {
 	struct map_node **slots;
 	size_t nslots; /* power of two, 0 when empty */
 	size_t count;
+	bool iterating; /* inside map_each: no shrinking */
 	bool (*equal)(const struct map_node *node, const void *key);
 };
 

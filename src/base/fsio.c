@@ -1,0 +1,143 @@
+/*
+ * The system's calls with partial transfers completed and EINTR retried, so
+ * that callers see all or an error.
+ */
+#include "base/fsio.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static int result(int r)
+{
+	return r < 0 ? -errno : r;
+}
+
+static int sys_open(const char *path, int flags, mode_t mode)
+{
+	return result(open(path, flags | O_CLOEXEC, mode));
+}
+
+static ssize_t sys_pread(int fd, void *buf, size_t n, off_t off)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t r = pread(fd, (char *)buf + got, n - got, off + got);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -errno;
+		if (r == 0)
+			break;
+		got += r;
+	}
+	return got;
+}
+
+static ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	size_t put = 0;
+
+	while (put < n) {
+		ssize_t r = pwrite(fd, (const char *)buf + put, n - put,
+				   off + put);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -errno;
+		put += r;
+	}
+	return put;
+}
+
+static int sys_fsync(int fd)
+{
+	return result(fsync(fd));
+}
+
+static int sys_ftruncate(int fd, off_t size)
+{
+	return result(ftruncate(fd, size));
+}
+
+static int sys_punch(int fd, off_t off, off_t len)
+{
+	return result(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				off, len));
+}
+
+static int sys_unlink(const char *path)
+{
+	return result(unlink(path));
+}
+
+static int sys_rename(const char *from, const char *to)
+{
+	return result(rename(from, to));
+}
+
+static int sys_mkdir(const char *path, mode_t mode)
+{
+	return result(mkdir(path, mode));
+}
+
+static int sys_space(const char *path, uint64_t *ret_free, uint64_t *ret_total)
+{
+	struct statvfs st;
+
+	if (statvfs(path, &st))
+		return -errno;
+	*ret_free = (uint64_t)st.f_bavail * st.f_frsize;
+	*ret_total = (uint64_t)st.f_blocks * st.f_frsize;
+	return 0;
+}
+
+const struct fsio_ops fsio_system = {
+	.open = sys_open,
+	.pread = sys_pread,
+	.pwrite = sys_pwrite,
+	.fsync = sys_fsync,
+	.ftruncate = sys_ftruncate,
+	.punch = sys_punch,
+	.unlink = sys_unlink,
+	.rename = sys_rename,
+	.mkdir = sys_mkdir,
+	.space = sys_space,
+};
+
+static const struct fsio_ops *current = &fsio_system;
+
+void fsio_replace(const struct fsio_ops *ops)
+{
+	current = ops ? ops : &fsio_system;
+}
+
+const struct fsio_ops *fsio(void)
+{
+	return current;
+}
+
+int fsio_mkdirs(const char *path)
+{
+	char part[PATH_MAX];
+	int err = 0;
+
+	if (strlen(path) >= sizeof(part))
+		return -ENAMETOOLONG;
+	for (const char *p = path; *p && !err; p += strspn(p, "/")) {
+		p += strspn(p, "/");
+		p += strcspn(p, "/");
+		memcpy(part, path, p - path);
+		part[p - path] = 0;
+		err = fsio()->mkdir(part, 0700);
+		if (err == -EEXIST)
+			err = 0;
+	}
+	return err;
+}
