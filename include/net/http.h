@@ -59,7 +59,8 @@ struct http_req {
 
 	void *arg; /* the caller's */
 	struct list link; /* the transport's while submitted */
-	void *impl; /* the transport's while submitted */
+	void *impl, *loop; /* the transport's while submitted */
+	int cancelled; /* the transport's */
 };
 
 struct http_stats {
@@ -80,6 +81,12 @@ void http_cancel(struct http *h, struct http_req *req);
  * on_head, on_body and done. */
 const char *http_header_get(struct http *h, const struct http_req *req,
 			    const char *name);
+
+/* Calls fn for every response header, in order. Same times as above. */
+void http_header_each(struct http *h, const struct http_req *req,
+		      void (*fn)(const char *name, const char *value,
+				 void *arg),
+		      void *arg);
 
 void http_stats_get(struct http *h, struct http_stats *ret);
 

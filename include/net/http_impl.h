@@ -13,6 +13,9 @@ struct http_ops {
 	void (*cancel)(struct http *h, struct http_req *req);
 	const char *(*header)(struct http *h, const struct http_req *req,
 			      const char *name);
+	void (*each)(struct http *h, const struct http_req *req,
+		     void (*fn)(const char *name, const char *value, void *arg),
+		     void *arg);
 	void (*stats)(struct http *h, struct http_stats *ret);
 	void (*destroy)(struct http *h);
 };

@@ -23,25 +23,12 @@
 enum {
 	STORE_KEY_MAX = 1024, /* bytes, r2-facts: limits */
 	STORE_LIST_MAX = 1000, /* names a page */
-	STORE_PARTS_MAX = 10000,
 };
-
-#define STORE_PART_MIN (5ull << 20)
-#define STORE_PUT_MAX 5363466240ull /* 5 GiB - 5 MiB */
 
 enum store_op {
 	STORE_GET, /* key [range] [conditions] -> attr, body */
 	STORE_HEAD, /* key [conditions] -> attr */
 	STORE_LIST, /* prefix [delimiter] [token|start_after] -> list */
-	STORE_PUT, /* key body [conditions] [meta] -> attr.etag */
-	STORE_DELETE, /* key */
-	STORE_DELETE_MANY, /* keys[nkeys] -> failed keys in list */
-	STORE_COPY, /* src_key -> key [conditions] [meta] -> attr.etag */
-	STORE_MPU_CREATE, /* key [meta] -> upload_id */
-	STORE_MPU_PART, /* key upload_id part body -> attr.etag */
-	STORE_MPU_PART_COPY, /* key upload_id part src_key range -> attr.etag */
-	STORE_MPU_COMPLETE, /* key upload_id parts[] [conditions] -> attr.etag */
-	STORE_MPU_ABORT, /* key upload_id */
 	STORE_OPS
 };
 
@@ -92,24 +79,15 @@ struct store_list { /* owned by the request; store_list_release */
 	char *next_token; /* NULL unless truncated */
 };
 
-struct store_part {
-	unsigned number; /* 1..10000 */
-	struct store_etag etag;
-};
-
 struct store_req {
 	/* what: borrowed until done() */
 	enum store_op op;
 	const char *bucket; /* NULL: the store's own */
 	const char *key;
-	const char *src_key; /* COPY, MPU_PART_COPY: same bucket */
-	const char *upload_id;
-	unsigned part;
 	bool ranged;
 	uint64_t range_off, range_len; /* range_len > 0 when ranged */
-	/* conditions: NULL none. if_none_match "*" means "must not exist".
-	 * Outcomes: if_match failed -> -ESTALE; if_none_match failed -> -EEXIST
-	 * for writes, and `not_modified` with error 0 for GET and HEAD. */
+	/* conditions (ETags without quotes), NULL none. if_match failed:
+	 * -ESTALE; if_none_match failed: error 0 and `not_modified`. */
 	const char *if_match;
 	const char *if_none_match;
 	/* LIST */
@@ -118,17 +96,6 @@ struct store_req {
 	const char *start_after;
 	bool delimiter; /* group by '/' */
 	unsigned max_keys; /* 0 = 1000 */
-	/* bodies sent: memory or a file range */
-	const void *body;
-	int body_fd; /* -1: memory */
-	off_t body_off;
-	uint64_t body_len;
-	const struct store_meta *put_meta; /* PUT, MPU_CREATE, COPY */
-	bool meta_replace; /* COPY: put_meta replaces; else merges (MERGE) */
-	const char *const *keys; /* DELETE_MANY */
-	unsigned nkeys; /* <= 1000 */
-	const struct store_part *parts; /* MPU_COMPLETE, ascending */
-	unsigned nparts;
 	/* GET body received: written here, never past buf_cap. */
 	uint8_t *buf;
 	size_t buf_cap; /* >= range_len */
@@ -148,7 +115,6 @@ struct store_req {
 	struct store_attr attr;
 	size_t buf_len;
 	struct store_list list;
-	char *new_upload_id; /* MPU_CREATE; owned by the request */
 
 	void *arg; /* the caller's */
 	void *impl; /* the store's while submitted */
@@ -159,7 +125,7 @@ struct store_counters {
 	uint64_t class_a, class_b, class_free;
 	uint64_t retries, failures; /* attempts after the first; final errors */
 	uint64_t throttled; /* 429 and 503 seen */
-	uint64_t bytes_in, bytes_out; /* bodies */
+	uint64_t bytes_in; /* bodies */
 	uint64_t latency_us[STORE_OPS]; /* sum over finished requests */
 	uint64_t latency_max_us[STORE_OPS];
 	uint64_t finished[STORE_OPS];
@@ -173,7 +139,7 @@ void store_cancel(struct store *s, struct store_req *req); /* done -> -ECANCELED
 void store_counters_get(struct store *s, struct store_counters *ret);
 void store_destroy(struct store *s);
 
-/* Zeroes req and sets body_fd = -1, max_keys = 1000. */
+/* Zeroes req and sets max_keys = 1000. */
 void store_req_init(struct store_req *req, enum store_op op);
 /* Frees what results the request holds; the struct stays the caller's. */
 void store_req_release(struct store_req *req);

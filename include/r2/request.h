@@ -1,0 +1,55 @@
+/*
+ * A store request as an HTTP request: URL, headers, signature. Pure but for
+ * the signing-key cache.
+ */
+#ifndef R2_REQUEST_H
+#define R2_REQUEST_H
+
+#include "net/http.h"
+#include "r2/sigv4.h"
+#include "store/store.h"
+
+struct request_target { /* where a store talks to; immutable */
+	char *scheme_host; /* "https://host:port" */
+	char *host; /* "host:port", without a scheme's default port */
+	char *path; /* "/prefix" or "", encoded as given */
+	char *bucket;
+	char *region;
+};
+
+MUST_CHECK int request_target_init(struct request_target *t,
+				   const char *endpoint, const char *bucket,
+				   const char *region);
+void request_target_release(struct request_target *t);
+
+enum { REQUEST_HEADERS = 12 };
+
+struct request { /* owns what http.url and http.headers point at */
+	struct buf url, auth, scratch;
+	struct http_header headers[REQUEST_HEADERS];
+	unsigned nheaders;
+	char stamp[17];
+	char range[64];
+	char if_match[96], if_none_match[96];
+};
+
+void request_init(struct request *r);
+void request_release(struct request *r);
+
+struct request_variant {
+	uint64_t skip; /* bytes of the range already received */
+	const char *if_match; /* ETag a resumed GET must match, or NULL */
+	bool as_head; /* send HEAD for a GET */
+	bool any_encoding; /* accept the stored Content-Encoding */
+};
+
+/* Fills r for one attempt at req at time_s (corrected for skew) and sets
+ * method, url and headers of http. -ENAMETOOLONG. */
+MUST_CHECK int request_build(struct request *r, const struct request_target *t,
+			     const struct store_req *req,
+			     const struct request_variant *variant,
+			     struct sigv4_cache *keys,
+			     const struct creds_set *creds, int64_t time_s,
+			     struct http_req *http);
+
+#endif

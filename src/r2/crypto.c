@@ -1,0 +1,79 @@
+/*
+ * The only file that includes OpenSSL. Failures of these primitives mean a
+ * broken installation (no SHA-256, out of memory), hence BUG and no errors.
+ */
+#include "r2/crypto.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void crypto_sha256(const void *p, size_t n, uint8_t out[SHA256_BYTES])
+{
+	if (!EVP_Digest(p, n, out, NULL, EVP_sha256(), NULL))
+		BUG("SHA-256 is not available");
+}
+
+void crypto_hmac_sha256(const void *key, size_t key_len, const void *p,
+			size_t n, uint8_t out[SHA256_BYTES])
+{
+	unsigned len = SHA256_BYTES;
+
+	if (!HMAC(EVP_sha256(), key, (int)key_len, p, n, out, &len))
+		BUG("HMAC-SHA-256 is not available");
+}
+
+void crypto_md5(const void *p, size_t n, uint8_t out[MD5_BYTES])
+{
+	if (!EVP_Digest(p, n, out, NULL, EVP_md5(), NULL))
+		BUG("MD5 is not available");
+}
+
+int crypto_md5_fd(int fd, off_t off, uint64_t n, uint8_t out[MD5_BYTES])
+{
+	enum { STEP = 262144 };
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	void *buf = xmalloc(STEP);
+	int err = 0;
+
+	if (!ctx || !EVP_DigestInit_ex(ctx, EVP_md5(), NULL))
+		BUG("MD5 is not available");
+	while (n > 0 && !err) {
+		ssize_t r = pread(fd, buf, n < STEP ? n : STEP, off);
+
+		if (r <= 0) {
+			err = r < 0 ? -errno : -EIO;
+			break;
+		}
+		EVP_DigestUpdate(ctx, buf, r);
+		off += r;
+		n -= r;
+	}
+	EVP_DigestFinal_ex(ctx, out, NULL);
+	EVP_MD_CTX_free(ctx);
+	free(buf);
+	return err;
+}
+
+void crypto_hex(const uint8_t *p, size_t n, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n; i++) {
+		*out++ = digits[p[i] >> 4];
+		*out++ = digits[p[i] & 15];
+	}
+	*out = 0;
+}
+
+void crypto_base64(const uint8_t *p, size_t n, char *out)
+{
+	EVP_EncodeBlock((unsigned char *)out, p, (int)n);
+}
+
+void crypto_wipe(void *p, size_t n)
+{
+	OPENSSL_cleanse(p, n);
+}

@@ -1,0 +1,79 @@
+/*
+ * One table for what R2 answers. The status decides first: the code of a
+ * throttled request has been seen as ServiceUnavailable, TooManyRequests and
+ * SlowDown, and a body from the edge may be HTML without any code.
+ */
+#include "r2/retry.h"
+
+#include <string.h>
+
+#include "base/rand.h"
+
+static const struct {
+	int status;
+	const char *code; /* NULL: any other */
+	struct verdict verdict;
+} table[] = {
+	{ 400, "RequestTimeout", { -EIO, RETRY_BACKOFF } },
+	{ 400, "IncompleteBody", { -EIO, RETRY_BACKOFF } },
+	{ 400, "ClientDisconnect", { -EIO, RETRY_BACKOFF } },
+	{ 400, "ExpiredRequest", { -EACCES, RETRY_SKEW } },
+	{ 400, "InvalidObjectName", { -ENAMETOOLONG, RETRY_NO } },
+	{ 400, "ExpiredToken", { -EACCES, RETRY_CREDS } },
+	{ 400, NULL, { -EINVAL, RETRY_NO } },
+	{ 401, NULL, { -EACCES, RETRY_CREDS } },
+	{ 403, "RequestTimeTooSkewed", { -EACCES, RETRY_SKEW } },
+	{ 403, "ExpiredToken", { -EACCES, RETRY_CREDS } },
+	{ 403, NULL, { -EACCES, RETRY_NO } },
+	{ 404, NULL, { -ENOENT, RETRY_NO } },
+	{ 408, NULL, { -EIO, RETRY_BACKOFF } },
+	{ 412, NULL, { -ESTALE, RETRY_NO } },
+	{ 416, NULL, { -ERANGE, RETRY_NO } },
+	{ 429, NULL, { -EAGAIN, RETRY_THROTTLE } },
+	{ 500, NULL, { -EIO, RETRY_BACKOFF } },
+	{ 501, NULL, { -EOPNOTSUPP, RETRY_NO } },
+	{ 503, NULL, { -EAGAIN, RETRY_THROTTLE } },
+};
+
+struct verdict retry_judge(int status, const char *code)
+{
+	if (status >= 200 && status < 300)
+		return (struct verdict){ 0, RETRY_NO };
+	for (unsigned i = 0; i < ARRAY_SIZE(table); i++)
+		if (table[i].status == status &&
+		    (!table[i].code || strcmp(table[i].code, code) == 0))
+			return table[i].verdict;
+	if (status >= 500)
+		return (struct verdict){ -EIO, RETRY_BACKOFF };
+	return (struct verdict){ -EIO, RETRY_NO };
+}
+
+struct verdict retry_judge_transport(int error)
+{
+	switch (error) {
+	case -ECANCELED:
+	case -EPROTO: /* TLS: the certificate will not get better */
+		return (struct verdict){ error, RETRY_NO };
+	default:
+		return (struct verdict){ error, RETRY_BACKOFF };
+	}
+}
+
+uint64_t retry_delay_ns(enum retry_class retry, unsigned n,
+			unsigned retry_after_s)
+{
+	const uint64_t ms = 1000000, cap = 5000 * ms;
+	uint64_t base = (retry == RETRY_THROTTLE ? 500 : 50) * ms, delay;
+
+	if (retry == RETRY_CREDS || retry == RETRY_SKEW)
+		return 0;
+	base <<= n < 8 ? n : 8;
+	if (base > cap)
+		base = cap;
+	delay = rand_below(base + 1);
+	if (retry == RETRY_THROTTLE)
+		delay += 1000 * ms;
+	if (retry_after_s && delay < retry_after_s * 1000 * ms)
+		delay = retry_after_s * 1000 * ms;
+	return delay;
+}

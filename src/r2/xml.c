@@ -1,0 +1,306 @@
+/*
+ * A SAX parser over libxml2: the tree of a LIST page would cost ten times the
+ * page. Text is gathered for leaf elements only; what an element means is
+ * decided when it ends, from its own name and its parent's. Names are decoded
+ * after the document's end, because only then it is sure whether they were
+ * encoded.
+ */
+#include "r2/xml.h"
+
+#include <libxml/parser.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+
+enum {
+	MAX_DEPTH = 8,
+	MAX_NAME = 64,
+	MAX_TEXT = 8192,
+	MAX_ENTRIES = 4096,
+};
+
+struct parse {
+	char path[MAX_DEPTH][MAX_NAME];
+	unsigned depth;
+	struct buf text;
+	bool bad;
+	bool url_encoded;
+	bool root_seen;
+	struct store_list *list; /* or NULL */
+	struct store_entry entry;
+	struct xml_error *error; /* or NULL */
+	const char *root;
+};
+
+static void fail(struct parse *p)
+{
+	p->bad = true;
+}
+
+static void on_start(void *arg, const xmlChar *name, const xmlChar *prefix,
+		     const xmlChar *uri, int nns, const xmlChar **ns, int natt,
+		     int ndef, const xmlChar **atts)
+{
+	struct parse *p = arg;
+
+	if (p->bad || p->depth == MAX_DEPTH ||
+	    strlen((const char *)name) >= MAX_NAME) {
+		fail(p);
+		return;
+	}
+	if (p->depth == 0) {
+		if (strcmp((const char *)name, p->root) != 0)
+			fail(p);
+		p->root_seen = true;
+	}
+	strcpy(p->path[p->depth++], (const char *)name);
+	buf_reset(&p->text);
+	if (p->list && p->depth == 2 && !strcmp(p->path[1], "Contents"))
+		memset(&p->entry, 0, sizeof(p->entry));
+}
+
+static void on_text(void *arg, const xmlChar *s, int n)
+{
+	struct parse *p = arg;
+
+	buf_add(&p->text, s, n);
+	if (p->text.failed)
+		fail(p);
+}
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 32;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decodes in place; false for a bad escape or a NUL. */
+static bool decode(char *s)
+{
+	char *out = s;
+
+	for (; *s; s++, out++) {
+		if (*s != '%') {
+			*out = *s;
+			continue;
+		}
+		int hi = hex(s[1]), lo = hi < 0 ? -1 : hex(s[2]);
+
+		if (lo < 0 || (hi == 0 && lo == 0))
+			return false;
+		*out = hi << 4 | lo;
+		s += 2;
+	}
+	*out = 0;
+	return true;
+}
+
+static void add_entry(struct parse *p)
+{
+	struct store_list *l = p->list;
+	char *name = p->entry.name;
+
+	p->entry.name = NULL;
+	if (!name || l->n >= MAX_ENTRIES) {
+		free(name);
+		fail(p);
+		return;
+	}
+	if ((l->n & (l->n - 1)) == 0)
+		l->entries = xrealloc(l->entries, (l->n ? l->n * 2 : 1) *
+							  sizeof(*l->entries));
+	l->entries[l->n] = p->entry;
+	l->entries[l->n++].name = name;
+}
+
+static void copy_etag(struct store_etag *to, const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n >= 2 && s[0] == '"' && s[n - 1] == '"') {
+		s++;
+		n -= 2;
+	}
+	if (n < sizeof(to->s)) {
+		memcpy(to->s, s, n);
+		to->s[n] = 0;
+	}
+}
+
+static void contents_field(struct parse *p, const char *name, const char *text)
+{
+	struct store_entry *e = &p->entry;
+
+	if (!strcmp(name, "Key")) {
+		free(e->name);
+		e->name = xstrdup(text);
+	} else if (!strcmp(name, "Size")) {
+		char *end;
+
+		errno = 0;
+		e->size = strtoull(text, &end, 10);
+		if (errno || *end || end == text || *text == '-')
+			fail(p);
+	} else if (!strcmp(name, "LastModified")) {
+		if (xml_parse_time(text, &e->mtime_ns))
+			fail(p);
+	} else if (!strcmp(name, "ETag")) {
+		copy_etag(&e->etag, text);
+	} else if (!strcmp(name, "StorageClass")) {
+		e->infrequent = !strcmp(text, "STANDARD_IA");
+	}
+}
+
+static void list_field(struct parse *p, const char *name, const char *text)
+{
+	if (!strcmp(name, "IsTruncated"))
+		p->list->truncated = !strcmp(text, "true");
+	else if (!strcmp(name, "EncodingType"))
+		p->url_encoded = !strcmp(text, "url");
+	else if (!strcmp(name, "NextContinuationToken") && *text &&
+		 !p->list->next_token)
+		p->list->next_token = xstrdup(text);
+}
+
+static void end_in_list(struct parse *p, const char *name, const char *text)
+{
+	const char *parent = p->depth > 1 ? p->path[p->depth - 2] : "";
+
+	if (p->depth == 3 && !strcmp(parent, "Contents")) {
+		contents_field(p, name, text);
+	} else if (p->depth == 2 && !strcmp(name, "Contents")) {
+		add_entry(p);
+	} else if (p->depth == 3 && !strcmp(parent, "CommonPrefixes") &&
+		   !strcmp(name, "Prefix")) {
+		memset(&p->entry, 0, sizeof(p->entry));
+		p->entry.name = xstrdup(text);
+		p->entry.is_prefix = true;
+		add_entry(p);
+	} else if (p->depth == 2) {
+		list_field(p, name, text);
+	}
+}
+
+static void on_end(void *arg, const xmlChar *name, const xmlChar *prefix,
+		   const xmlChar *uri)
+{
+	struct parse *p = arg;
+	const char *n = (const char *)name, *text = p->text.data;
+
+	if (p->bad || p->depth == 0)
+		return;
+	if (p->list) {
+		end_in_list(p, n, text);
+	} else if (p->depth == 2 && !strcmp(n, "Code")) {
+		snprintf(p->error->code, sizeof(p->error->code), "%s", text);
+	} else if (p->depth == 2 && !strcmp(n, "Message")) {
+		snprintf(p->error->message, sizeof(p->error->message), "%s",
+			 text);
+	}
+	p->depth--;
+	buf_reset(&p->text);
+}
+
+static void ignore(void *arg, const char *msg, ...)
+{
+}
+
+static void on_doctype(void *arg, const xmlChar *name, const xmlChar *id,
+		       const xmlChar *uri)
+{
+	fail(arg);
+}
+
+static int run(struct parse *p, const void *body, size_t n)
+{
+	xmlSAXHandler sax = { .initialized = XML_SAX2_MAGIC,
+			      .startElementNs = on_start,
+			      .endElementNs = on_end,
+			      .characters = on_text,
+			      .cdataBlock = on_text,
+			      .internalSubset = on_doctype,
+			      .warning = ignore,
+			      .error = ignore };
+	xmlParserCtxtPtr ctx;
+	int err;
+
+	if (n > INT32_MAX)
+		return -EBADMSG;
+	buf_init(&p->text, MAX_TEXT);
+	ctx = xmlCreatePushParserCtxt(&sax, p, NULL, 0, NULL);
+	if (!ctx)
+		BUG("xmlCreatePushParserCtxt");
+	xmlCtxtUseOptions(ctx, XML_PARSE_NONET | XML_PARSE_NOERROR |
+				       XML_PARSE_NOWARNING);
+	err = xmlParseChunk(ctx, body, (int)n, 1);
+	if (err || !ctx->wellFormed || p->depth || !p->root_seen)
+		fail(p);
+	xmlFreeParserCtxt(ctx);
+	buf_release(&p->text);
+	free(p->entry.name);
+	return p->bad ? -EBADMSG : 0;
+}
+
+bool xml_parse_error(const void *body, size_t n, struct xml_error *ret)
+{
+	struct parse p = { .error = ret, .root = "Error" };
+
+	memset(ret, 0, sizeof(*ret));
+	if (n && run(&p, body, n) == 0)
+		return true;
+	memset(ret, 0, sizeof(*ret));
+	return false;
+}
+
+static void decode_names(struct store_list *l, bool url_encoded)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		char *name = l->entries[i].name;
+
+		if ((url_encoded && !decode(name)) || !*name ||
+		    strlen(name) > STORE_KEY_MAX) {
+			free(name);
+			l->skipped++;
+		} else {
+			l->entries[kept++] = l->entries[i];
+		}
+	}
+	l->n = kept;
+}
+
+int xml_parse_list(const void *body, size_t n, struct store_list *ret)
+{
+	struct parse p = { .list = ret, .root = "ListBucketResult" };
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	err = run(&p, body, n);
+	decode_names(ret, p.url_encoded);
+	if (!err && ret->truncated && !ret->next_token)
+		err = -EBADMSG;
+	return err;
+}
+
+int xml_parse_time(const char *s, int64_t *ret_ns)
+{
+	struct tm tm = { 0 };
+	const char *p = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ns = 0, unit = 100000000;
+
+	if (!p)
+		return -EINVAL;
+	if (*p == '.')
+		for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
+			ns += (*p - '0') * unit;
+	if (strcmp(p, "Z") != 0)
+		return -EINVAL;
+	*ret_ns = (int64_t)timegm(&tm) * 1000000000 + ns;
+	return 0;
+}

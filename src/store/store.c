@@ -1,0 +1,225 @@
+/*
+ * What every store shares: the life of requests and results, and the blocking
+ * call on top of submit and done.
+ *
+ * store_call may be interrupted while the completion runs on another thread,
+ * so the cancel is made under the lock that the completion also takes: the
+ * request cannot end in between.
+ */
+#include "store/store_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/lock.h"
+
+static const struct {
+	const char *name;
+	enum store_class class;
+} ops[STORE_OPS] = {
+	[STORE_GET] = { "GET", STORE_CLASS_B },
+	[STORE_HEAD] = { "HEAD", STORE_CLASS_B },
+	[STORE_LIST] = { "LIST", STORE_CLASS_A },
+};
+
+const char *store_op_name(enum store_op op)
+{
+	return ops[op].name;
+}
+
+enum store_class store_op_class(enum store_op op)
+{
+	return ops[op].class;
+}
+
+void store_submit(struct store *s, struct store_req *req)
+{
+	s->ops->submit(s, req);
+}
+
+void store_cancel(struct store *s, struct store_req *req)
+{
+	s->ops->cancel(s, req);
+}
+
+void store_counters_get(struct store *s, struct store_counters *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	s->ops->counters(s, ret);
+}
+
+void store_destroy(struct store *s)
+{
+	if (s)
+		s->ops->destroy(s);
+}
+
+void store_req_init(struct store_req *req, enum store_op op)
+{
+	memset(req, 0, sizeof(*req));
+	req->op = op;
+	req->max_keys = STORE_LIST_MAX;
+}
+
+void store_list_release(struct store_list *list)
+{
+	for (unsigned i = 0; i < list->n; i++)
+		free(list->entries[i].name);
+	free(list->entries);
+	free(list->next_token);
+	memset(list, 0, sizeof(*list));
+}
+
+void store_meta_release(struct store_meta *meta)
+{
+	for (unsigned i = 0; i < meta->n; i++) {
+		free(meta->pairs[i].name);
+		free(meta->pairs[i].value);
+	}
+	free(meta->pairs);
+	memset(meta, 0, sizeof(*meta));
+}
+
+int store_meta_copy(struct store_meta *to, const struct store_meta *from)
+{
+	to->n = from->n;
+	to->pairs = xcalloc(from->n, sizeof(*to->pairs));
+	for (unsigned i = 0; i < from->n; i++) {
+		to->pairs[i].name = xstrdup(from->pairs[i].name);
+		to->pairs[i].value = xstrdup(from->pairs[i].value);
+	}
+	return 0;
+}
+
+const char *store_meta_get(const struct store_meta *meta, const char *name)
+{
+	for (unsigned i = 0; i < meta->n; i++)
+		if (strcmp(meta->pairs[i].name, name) == 0)
+			return meta->pairs[i].value;
+	return NULL;
+}
+
+void store_req_release(struct store_req *req)
+{
+	store_list_release(&req->list);
+	store_meta_release(&req->attr.meta);
+}
+
+/* ---- waiting ---- */
+
+struct waiter {
+	struct mutex lock;
+	struct cond ended;
+	bool done;
+};
+
+struct store_interrupt {
+	struct mutex lock;
+	bool raised;
+	struct waiter *waiter; /* the call to wake, or NULL */
+};
+
+struct store_interrupt *store_interrupt_create(void)
+{
+	struct store_interrupt *i = xcalloc(1, sizeof(*i));
+
+	mutex_init(&i->lock);
+	return i;
+}
+
+void store_interrupt_raise(struct store_interrupt *i)
+{
+	mutex_lock(&i->lock);
+	i->raised = true;
+	if (i->waiter) {
+		mutex_lock(&i->waiter->lock);
+		cond_broadcast(&i->waiter->ended);
+		mutex_unlock(&i->waiter->lock);
+	}
+	mutex_unlock(&i->lock);
+}
+
+bool store_interrupt_raised(struct store_interrupt *i)
+{
+	mutex_lock(&i->lock);
+	bool raised = i->raised;
+	mutex_unlock(&i->lock);
+	return raised;
+}
+
+void store_interrupt_destroy(struct store_interrupt *i)
+{
+	if (!i)
+		return;
+	mutex_release(&i->lock);
+	free(i);
+}
+
+static void set_waiter(struct store_interrupt *i, struct waiter *w)
+{
+	mutex_lock(&i->lock);
+	i->waiter = w;
+	mutex_unlock(&i->lock);
+}
+
+static void wake(struct store_req *req)
+{
+	struct waiter *w = req->arg;
+
+	mutex_lock(&w->lock);
+	w->done = true;
+	cond_broadcast(&w->ended);
+	mutex_unlock(&w->lock);
+}
+
+/* Returns whether the request was cancelled on the interrupt's behalf. */
+static bool wait_end(struct store *s, struct store_req *req, struct waiter *w,
+		     struct store_interrupt *interrupt)
+{
+	bool cancelled = false;
+
+	mutex_lock(&w->lock);
+	while (!w->done) {
+		bool raised = false;
+
+		if (interrupt && !cancelled) {
+			mutex_unlock(&w->lock);
+			raised = store_interrupt_raised(interrupt);
+			mutex_lock(&w->lock);
+		}
+		if (w->done)
+			break;
+		if (raised) {
+			cancelled = true;
+			store_cancel(s, req);
+		}
+		cond_wait(&w->ended, &w->lock);
+	}
+	mutex_unlock(&w->lock);
+	return cancelled;
+}
+
+int store_call(struct store *s, struct store_req *req,
+	       struct store_interrupt *interrupt)
+{
+	struct waiter w = { .done = false };
+	bool cancelled = false;
+
+	if (interrupt && store_interrupt_raised(interrupt))
+		return req->error = -EINTR;
+	mutex_init(&w.lock);
+	cond_init(&w.ended);
+	req->arg = &w;
+	req->done = wake;
+	if (interrupt)
+		set_waiter(interrupt, &w);
+	store_submit(s, req);
+	cancelled = wait_end(s, req, &w, interrupt);
+	if (interrupt)
+		set_waiter(interrupt, NULL);
+	cond_release(&w.ended);
+	mutex_release(&w.lock);
+	if (cancelled && req->error == -ECANCELED)
+		req->error = -EINTR;
+	return req->error;
+}
