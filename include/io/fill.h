@@ -44,7 +44,8 @@ struct fill_stats {
 /* Borrows everything in config until fills_destroy. */
 MUST_CHECK int fills_create(const struct fill_config *config,
 			    struct fills **ret);
-void fills_destroy(struct fills *f); /* no file may be open, waits for GETs */
+void fills_wait(struct fills *f); /* until no GET and no write to the cache runs */
+void fills_destroy(struct fills *f); /* no call may run; waits for GETs */
 void fills_stats_get(struct fills *f, struct fill_stats *ret);
 
 /* ---- the speculative first GET ---- */
@@ -102,8 +103,8 @@ struct fill_read {
 	/* fill's own */
 	struct fill_file *file;
 	struct list link;
+	bool parked;
 	struct chunk *chunk;
-	uint64_t parked_ns;
 };
 
 void fill_read(struct fill_file *file, struct fill_read *r);

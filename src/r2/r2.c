@@ -31,6 +31,7 @@
 #include "r2/request.h"
 #include "r2/retry.h"
 #include "r2/xml.h"
+#include "store/store_impl.h"
 
 enum {
 	MIN_WINDOW = 4,

@@ -1,0 +1,85 @@
+/*
+ * Internals of the fill layer, shared by fill.c, fetch.c and first.c.
+ *
+ * A fetch is one GET for a run of blocks of one file:
+ *
+ *   state     bytes readable from memory   what comes next
+ *   FLYING    the first `got`              ARRIVED, or it fails and is gone
+ *   ARRIVED   all                          a task stores them, then it is gone
+ *
+ * Nothing of a file is asked for twice: a range is in the cache, in a fetch,
+ * or missing. Lock order: file.lock -> fills.lock, the
+ * cache's own.
+ */
+#ifndef IO_FETCH_H
+#define IO_FETCH_H
+
+#include "base/lock.h"
+#include "base/map.h"
+#include "io/fill.h"
+#include "io/prefetch.h"
+
+enum fetch_state { FETCH_FLYING, FETCH_ARRIVED };
+
+struct fetch {
+	struct list link; /* file.fetches */
+	struct fill_file *file; /* holds a reference */
+	enum fetch_state state; /* guarded by file.lock, with got */
+	uint64_t off;
+	size_t len, got;
+	bool ahead; /* nobody waited for it when it began */
+	struct chunk *chunk;
+	struct store_req req;
+	struct task task;
+};
+
+struct fill_file {
+	struct map_node node; /* fills.files, by cid */
+	struct fills *fills;
+	uint64_t cid, size;
+	char *key, *etag;
+	struct content *content;
+	unsigned refs; /* guarded by fills.lock: opens and fetches */
+	struct mutex lock;
+	/* guarded by lock */
+	struct list fetches;
+	struct list waiters; /* struct fill_read */
+	struct prefetch prefetch;
+	bool stale;
+};
+
+struct fills {
+	struct fill_config config;
+	struct mutex lock;
+	struct cond idle;
+	struct map files; /* guarded by lock */
+	unsigned fetches; /* guarded by lock: alive */
+	struct fill_stats stats; /* atomics */
+};
+
+static inline void fills_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_add_fetch(counter, n, __ATOMIC_RELAXED);
+}
+
+/* The file of a cid, made if need be; adds a reference. */
+MUST_CHECK int file_get(struct fills *f, const char *key, const char *etag,
+			uint64_t cid, uint64_t size, struct fill_file **ret);
+void file_put(struct fill_file *file);
+
+/* A fetch of [off, off + len) in state FLYING with a chunk, on the file's
+ * list; NULL when memory is short (must: over the budget rather than NULL). */
+struct fetch *fetch_new_locked(struct fill_file *file, uint64_t off, size_t len,
+			       bool ahead, bool must) REQUIRES(file->lock);
+void fetch_submit(struct fetch *fetch);
+
+/* Bytes of a chunk that are all there: stores them behind the readers' back.
+ * Takes the chunk. */
+void fetch_adopt(struct fill_file *file, struct chunk *chunk, uint64_t off,
+		 size_t len);
+
+/* Answers every waiter whose bytes are at hand now. error != 0: those that
+ * want any of [off, off + len) fail with it. */
+void fill_wake(struct fill_file *file, uint64_t off, uint64_t len, int error);
+
+#endif

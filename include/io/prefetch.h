@@ -1,0 +1,45 @@
+/*
+ * What a file's readers will want next. Pure: no I/O, no time, no locks (the
+ * owner's lock guards it).
+ *
+ * A file has several cursors because loaders read one file from many
+ * processes at once; each follows one stream. A stream that goes on gets a
+ * window that doubles whenever its reader caught up with it; a read that
+ * continues no stream gets nothing beyond what it asked for.
+ */
+#ifndef IO_PREFETCH_H
+#define IO_PREFETCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	PREFETCH_CURSORS = 8,
+	PREFETCH_NEAR = 1 << 20, /* forward jump or step back still sequential */
+	PREFETCH_FIRST = 1 << 20, /* first window */
+};
+
+struct prefetch_cursor {
+	uint64_t next; /* where the stream stands */
+	uint64_t ahead; /* end of what was asked for on its behalf */
+	uint64_t window;
+	uint64_t used; /* stamp of last use, 0: free */
+	unsigned reads;
+};
+
+struct prefetch {
+	struct prefetch_cursor cursor[PREFETCH_CURSORS];
+	uint64_t stamp;
+};
+
+/*
+ * Notes a read of [off, off + len) of a file of `size` bytes. stalled: the
+ * reader had to wait. Gives in [*from, *to) the range worth fetching ahead
+ * (empty: *from == *to), beginning at or after the read's end; at most
+ * max_window ahead of it.
+ */
+void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
+		   uint64_t len, bool stalled, uint64_t max_window,
+		   uint64_t *from, uint64_t *to);
+
+#endif

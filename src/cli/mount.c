@@ -1,0 +1,85 @@
+/*
+ * `r2fs mount`: everything that can be wrong before a daemon is started is
+ * found here and told on the terminal.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "cli/cli.h"
+#include "cli/control.h"
+
+static int refuse(const char *why)
+{
+	fprintf(stderr, "r2fs mount: %s\n", why);
+	return 2;
+}
+
+static int check_mountpoint(struct config *c, const char *path, char *why,
+			    size_t why_len)
+{
+	struct stat st;
+	struct buf answer;
+	int err;
+
+	if (stat(path, &st)) {
+		err = errno;
+		if (err == ENOTCONN || err == ECONNABORTED)
+			snprintf(why, why_len,
+				 "%s is a dead mount: run umount -l %s, then "
+				 "mount again",
+				 path, path);
+		else
+			snprintf(why, why_len,
+				 "cannot use mountpoint %s: %s%s", path,
+				 strerror(err),
+				 err == ENOENT ? " (mkdir it first)" : "");
+		return -err;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		snprintf(why, why_len, "mountpoint %s is not a folder", path);
+		return -ENOTDIR;
+	}
+	c->mountpoint = realpath(path, NULL);
+	if (!c->mountpoint)
+		c->mountpoint = xstrdup(path);
+	buf_init(&answer, 1 << 20);
+	err = control_ask(c->mountpoint, "status", &answer);
+	buf_release(&answer);
+	if (!err) {
+		snprintf(why, why_len,
+			 "%s is an r2fs mount already: r2fs umount %s first",
+			 path, path);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+int cli_mount(int argc, char **argv)
+{
+	const char *operands[2] = { NULL, NULL };
+	char why[1024] = "";
+	struct config c;
+	unsigned n;
+	int status;
+
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+		return cli_help(1, argv);
+	config_init(&c);
+	if (config_parse(&c, argc, argv, operands, 2, &n, why, sizeof(why)) ||
+	    (n == 2 && config_target(&c, operands[0], why, sizeof(why))) ||
+	    (n == 2 && check_mountpoint(&c, operands[1], why, sizeof(why)))) {
+		status = refuse(why);
+	} else if (n < 2) {
+		status = refuse("give BUCKET[/PREFIX] and MOUNTPOINT: see r2fs "
+				"mount --help");
+	} else {
+		status = mount_run(&c);
+	}
+	config_release(&c);
+	return status;
+}

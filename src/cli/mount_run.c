@@ -1,0 +1,339 @@
+/*
+ * The stack, bottom up: http, credentials, R2, cache, memory, threads, fill,
+ * vfs, session; and down again in the reverse order.
+ *
+ * Threads and LMDB must not cross a fork, so the daemon forks first and
+ * builds afterwards; the parent waits on a pipe until the kernel has answered
+ * (one byte: mounted) or until a text says why not, which it prints.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fsio.h"
+#include "cli/cli.h"
+#include "cli/control.h"
+#include "cli/report.h"
+#include "fuse/session.h"
+#include "r2/r2.h"
+
+enum {
+	WAITING_THREADS = 128,
+	DISK_THREADS = 2,
+	WHY = 1024,
+};
+
+static void say(struct mount *m, const char *fmt, ...) PRINTF(2, 3);
+
+static void say(struct mount *m, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (m->ready_fd < 0) {
+		fprintf(stderr, "r2fs: %s\n", text);
+		return;
+	}
+	if (write(m->ready_fd, text, strlen(text)) < 0)
+		log_error("mount", "%s", text);
+}
+
+static void on_ready(void *arg)
+{
+	struct mount *m = arg;
+
+	log_info("mount", "%s is mounted on %s", m->source, m->cfg->mountpoint);
+	if (m->ready_fd >= 0) {
+		if (write(m->ready_fd, "", 1) < 0)
+			log_warn("mount", "the starting process is gone");
+		close(m->ready_fd);
+		m->ready_fd = -1;
+	}
+}
+
+static void on_hangup(void *arg)
+{
+	struct mount *m = arg;
+	struct creds_set *set = creds_get(m->creds);
+
+	if (log_reopen())
+		log_warn("mount", "cannot reopen the log file");
+	if (creds_reload(m->creds, set->serial))
+		log_info("mount", "credentials read again from %s",
+			 creds_source(m->creds));
+	creds_set_put(set);
+}
+
+/* ---- building ---- */
+
+char *mount_cache_dir(const struct config *cfg)
+{
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	CLEANUP(free) char *base = NULL;
+	char *dir;
+
+	if (cfg->cache_dir)
+		base = xstrdup(cfg->cache_dir);
+	else if (geteuid() == 0)
+		base = xstrdup("/var/cache/r2fs");
+	else if (xdg && *xdg)
+		base = xasprintf("%s/r2fs", xdg);
+	else
+		base = xasprintf("%s/.cache/r2fs", home ? home : "/tmp");
+	dir = xasprintf("%s/%s@%s", base, cfg->bucket,
+			strstr(cfg->url, "://") + 3);
+	for (char *p = dir + strlen(base) + 1; *p; p++)
+		if (*p == '/')
+			*p = '_';
+	return dir;
+}
+
+static int build_store(struct mount *m, char *why)
+{
+	const struct config *c = m->cfg;
+	struct creds_config cc = { .file = c->credentials,
+				   .profile = c->profile };
+	struct http_config hc = { .max_connections = c->max_connections,
+				  .ca_bundle = c->ca_bundle,
+				  .user_agent = "r2fs/" R2FS_VERSION };
+	struct r2_config rc = { .endpoint = c->url,
+				.bucket = c->bucket,
+				.region = c->region,
+				.deadline_ms = c->deadline_ns / 1000000,
+				.max_in_flight = c->max_connections };
+	int err = creds_create(&cc, &m->creds, why, WHY);
+
+	if (!err)
+		err = http_curl_create(&hc, &m->http);
+	if (!err)
+		err = r2_create(&rc, m->http, m->creds, &m->store);
+	return err;
+}
+
+static int build_cache(struct mount *m, char *why)
+{
+	const struct config *c = m->cfg;
+	CLEANUP(free) char *dir = mount_cache_dir(c);
+	CLEANUP(free) char *identity = xasprintf("%s %s %s", c->url, c->bucket,
+						 c->prefix);
+	struct cache_config cc = { .dir = dir,
+				   .identity = identity,
+				   .max_bytes = c->cache_size,
+				   .min_free = c->min_free };
+
+	return cache_open(&cc, &m->cache, why, WHY);
+}
+
+static int build_vfs(struct mount *m)
+{
+	const struct config *c = m->cfg;
+	struct fill_config fc = { .store = m->store,
+				  .blocks = cache_blocks(m->cache) };
+	struct vfs_config vc = { .store = m->store,
+				 .cache = m->cache,
+				 .prefix = c->prefix,
+				 .metadata_ttl_ns = c->metadata_ttl_ns,
+				 .negative_ttl_ns = c->negative_ttl_ns,
+				 .uid = c->uid,
+				 .gid = c->gid,
+				 .file_mode = c->file_mode,
+				 .dir_mode = c->dir_mode,
+				 .umask = c->umask };
+	int err;
+
+	m->pool = pool_create(c->memory);
+	m->waiting = tasks_create("r2fs-wait", WAITING_THREADS);
+	m->disk = tasks_create("r2fs-disk", DISK_THREADS);
+	fc.pool = m->pool;
+	fc.disk = m->disk;
+	err = fills_create(&fc, &m->fills);
+	if (err)
+		return err;
+	vc.fills = m->fills;
+	vc.tasks = m->waiting;
+	return vfs_create(&vc, &m->vfs);
+}
+
+static int probe(struct mount *m)
+{
+	struct store_req req;
+	struct buf text;
+	int err;
+
+	store_req_init(&req, STORE_LIST);
+	err = vfs_probe(m->vfs, &req);
+	if (err) {
+		buf_init(&text, 4096);
+		req.error = err;
+		diagnose(&req, m->cfg, &text);
+		say(m, "%s", text.data);
+		buf_release(&text);
+	}
+	store_req_release(&req);
+	return err;
+}
+
+static void tear_down(struct mount *m)
+{
+	control_destroy(m->control);
+	tasks_destroy(m->waiting);
+	if (m->fills)
+		fills_wait(m->fills);
+	tasks_destroy(m->disk);
+	vfs_destroy(m->vfs);
+	fills_destroy(m->fills);
+	store_destroy(m->store);
+	http_destroy(m->http);
+	cache_close(m->cache);
+	pool_destroy(m->pool);
+	creds_destroy(m->creds);
+	free(m->source);
+}
+
+static int build(struct mount *m)
+{
+	char why[WHY] = "";
+	int err = build_store(m, why);
+
+	if (!err)
+		err = build_cache(m, why);
+	if (!err)
+		err = build_vfs(m);
+	if (err)
+		say(m, "%s", why[0] ? why : strerror(-err));
+	return err ? err : probe(m);
+}
+
+static int serve(struct mount *m)
+{
+	const struct config *c = m->cfg;
+	struct session_config sc = { .mountpoint = c->mountpoint,
+				     .source = m->source,
+				     .mount_options = c->kernel_options,
+				     .allow_other = c->allow_other,
+				     .tasks = m->waiting,
+				     .ready = on_ready,
+				     .hangup = on_hangup,
+				     .arg = m };
+	char why[WHY] = "";
+	int err;
+
+	if (control_create(c->mountpoint, report, m, &m->control))
+		log_warn("mount", "no control socket: status and stats will "
+				  "not work for this mount");
+	err = session_run(m->vfs, &sc, why, WHY);
+	if (err)
+		say(m, "%s", why);
+	log_info("mount", "%s is unmounted", c->mountpoint);
+	return err;
+}
+
+static void raise_file_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static int run(struct mount *m)
+{
+	const struct config *c = m->cfg;
+	const char *log = c->log_file ? c->log_file :
+			  c->foreground ? "-" : "syslog";
+	enum log_level level;
+	int err = log_level_parse(c->log_level, &level);
+
+	if (!err)
+		err = log_open(log, level);
+	if (err) {
+		say(m, "cannot open the log file %s: %s", log, strerror(-err));
+		return 1;
+	}
+	session_block_signals();
+	raise_file_limit();
+	m->source = xasprintf("%s%s%s", c->bucket, *c->prefix ? "/" : "",
+			      c->prefix);
+	m->started_ns = clock_mono_ns();
+	err = build(m);
+	if (!err)
+		err = serve(m);
+	tear_down(m);
+	log_close();
+	return err ? 1 : 0;
+}
+
+/* ---- in the background ---- */
+
+static int wait_for_child(int fd)
+{
+	char text[4096];
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < sizeof(text) - 1 &&
+	       (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
+		len += n;
+	if (len == 1 && text[0] == 0)
+		return 0;
+	text[len] = 0;
+	fprintf(stderr, "r2fs: %s\n",
+		len ? text : "the daemon ended before the mount answered; "
+			     "run again with -f to see why");
+	return 1;
+}
+
+static void to_background(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	if (chdir("/"))
+		log_debug("mount", "chdir /: %s", strerror(errno));
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+}
+
+int mount_run(const struct config *cfg)
+{
+	struct mount m = { .cfg = cfg, .ready_fd = -1 };
+	int fds[2], status;
+	pid_t pid;
+
+	if (cfg->foreground)
+		return run(&m);
+	if (pipe2(fds, O_CLOEXEC) || (pid = fork()) < 0) {
+		fprintf(stderr, "r2fs: cannot start the daemon: %s\n",
+			strerror(errno));
+		return 1;
+	}
+	if (pid > 0) {
+		close(fds[1]);
+		status = wait_for_child(fds[0]);
+		if (status)
+			waitpid(pid, NULL, 0);
+		return status;
+	}
+	close(fds[0]);
+	to_background();
+	m.ready_fd = fds[1];
+	_exit(run(&m));
+}

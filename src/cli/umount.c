@@ -1,0 +1,103 @@
+/*
+ * `r2fs umount`: unmounts and waits until the daemon has ended, so that a
+ * script may mount again at once on the same cache folder.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "cli/cli.h"
+#include "cli/control.h"
+
+enum { WAIT_S = 60, STEP_US = 20000 };
+
+static pid_t daemon_pid(const char *mountpoint)
+{
+	struct buf answer;
+	const char *p;
+	pid_t pid = 0;
+
+	buf_init(&answer, 1 << 20);
+	if (control_ask(mountpoint, "status", &answer) == 0 &&
+	    (p = strstr(answer.data, "\"pid\": ")))
+		pid = atoi(p + 7);
+	buf_release(&answer);
+	return pid;
+}
+
+static int run_fusermount(const char *mountpoint)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execlp("fusermount3", "fusermount3", "-u", "--", mountpoint,
+		       NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+static int detach(const char *mountpoint)
+{
+	if (geteuid() != 0)
+		return run_fusermount(mountpoint);
+	return umount2(mountpoint, UMOUNT_NOFOLLOW) ? -errno : 0;
+}
+
+static bool wait_gone(pid_t pid)
+{
+	for (int i = 0; pid && i < WAIT_S * 1000000 / STEP_US; i++) {
+		if (kill(pid, 0) && errno == ESRCH)
+			return true;
+		usleep(STEP_US);
+	}
+	return !pid;
+}
+
+static int explain(const char *path, int err)
+{
+	if (err == -EBUSY)
+		fprintf(stderr,
+			"r2fs umount: %s is in use: see which processes with "
+			"fuser -vm %s, or detach it with umount -l %s\n",
+			path, path, path);
+	else if (err == -EINVAL)
+		fprintf(stderr, "r2fs umount: nothing is mounted on %s\n",
+			path);
+	else
+		fprintf(stderr, "r2fs umount: cannot unmount %s: %s\n", path,
+			strerror(-err));
+	return 1;
+}
+
+int cli_umount(int argc, char **argv)
+{
+	const char *path = argc == 2 ? argv[1] : NULL;
+	pid_t pid;
+	int err;
+
+	if (!path || path[0] == '-') {
+		fprintf(stderr, "usage: r2fs umount MOUNTPOINT\n");
+		return path && !strcmp(path, "--help") ? 0 : 2;
+	}
+	pid = daemon_pid(path);
+	err = detach(path);
+	if (err)
+		return explain(path, err);
+	if (wait_gone(pid))
+		return 0;
+	fprintf(stderr,
+		"r2fs umount: %s is unmounted, but the daemon (pid %d) is "
+		"still running after %d s\n",
+		path, (int)pid, WAIT_S);
+	return 1;
+}

@@ -1,0 +1,543 @@
+/*
+ * Reads: from the cache, from bytes on their way, or by asking for them.
+ *
+ * A read that cannot be answered at once is parked on its file and looked at
+ * again whenever bytes arrive; it is answered when its own bytes are there,
+ * long before a large GET has ended. What is asked for is decided under the
+ * file's lock, so a block is in at most one fetch; requests are submitted and
+ * readers answered after it was let go.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "io/fetch.h"
+
+enum {
+	START_MAX = 64, /* fetches begun by one read */
+	MERGE_GAP = 512 * 1024, /* present bytes between two gaps of one GET */
+};
+
+static bool same_cid(const struct map_node *n, const void *key)
+{
+	return container_of(n, struct fill_file, node)->cid ==
+	       *(const uint64_t *)key;
+}
+
+int fills_create(const struct fill_config *config, struct fills **ret)
+{
+	struct fills *f = xcalloc(1, sizeof(*f));
+
+	f->config = *config;
+	if (!f->config.first_bytes)
+		f->config.first_bytes = 1 << 20;
+	if (!f->config.get_bytes)
+		f->config.get_bytes = 8 << 20;
+	mutex_init(&f->lock);
+	cond_init(&f->idle);
+	map_init(&f->files, same_cid);
+	*ret = f;
+	return 0;
+}
+
+static void file_free(struct fill_file *file)
+{
+	content_put(file->content);
+	mutex_release(&file->lock);
+	free(file->key);
+	free(file->etag);
+	free(file);
+}
+
+/* A handle still open when the mount ends. */
+static void free_file(struct map_node *n, void *arg)
+{
+	file_free(container_of(n, struct fill_file, node));
+}
+
+void fills_wait(struct fills *f)
+{
+	mutex_lock(&f->lock);
+	while (f->fetches)
+		cond_wait(&f->idle, &f->lock);
+	mutex_unlock(&f->lock);
+}
+
+void fills_destroy(struct fills *f)
+{
+	if (!f)
+		return;
+	fills_wait(f);
+	map_each(&f->files, free_file, NULL);
+	map_release(&f->files);
+	cond_release(&f->idle);
+	mutex_release(&f->lock);
+	free(f);
+}
+
+void fills_stats_get(struct fills *f, struct fill_stats *ret)
+{
+	const uint64_t *from = (const uint64_t *)&f->stats;
+	uint64_t *to = (uint64_t *)ret;
+
+	for (size_t i = 0; i < sizeof(*ret) / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/* ---- files ---- */
+
+static struct fill_file *find_file_locked(struct fills *f, uint64_t cid)
+	REQUIRES(f->lock)
+{
+	struct map_node *n = map_find(&f->files, hash_u64(cid), &cid);
+
+	if (!n)
+		return NULL;
+	struct fill_file *file = container_of(n, struct fill_file, node);
+
+	file->refs++;
+	return file;
+}
+
+static struct fill_file *file_new(struct fills *f, const char *key,
+				  const char *etag, uint64_t cid, uint64_t size)
+{
+	struct fill_file *file = xcalloc(1, sizeof(*file));
+
+	file->fills = f;
+	file->cid = cid;
+	file->size = size;
+	file->key = xstrdup(key);
+	file->etag = xstrdup(etag);
+	file->refs = 1;
+	mutex_init(&file->lock);
+	list_init(&file->fetches);
+	list_init(&file->waiters);
+	return file;
+}
+
+int file_get(struct fills *f, const char *key, const char *etag, uint64_t cid,
+	     uint64_t size, struct fill_file **ret)
+{
+	struct fill_file *file, *fresh;
+	int err;
+
+	mutex_lock(&f->lock);
+	file = find_file_locked(f, cid);
+	mutex_unlock(&f->lock);
+	if (!file) {
+		fresh = file_new(f, key, etag, cid, size);
+		err = content_open(f->config.blocks, cid, size,
+				   &fresh->content);
+		if (err) {
+			file_free(fresh);
+			return err;
+		}
+		mutex_lock(&f->lock);
+		file = find_file_locked(f, cid);
+		if (!file) {
+			map_insert(&f->files, &fresh->node, hash_u64(cid));
+			file = fresh;
+			fresh = NULL;
+		}
+		mutex_unlock(&f->lock);
+		if (fresh)
+			file_free(fresh);
+	}
+	*ret = file;
+	return 0;
+}
+
+void file_put(struct fill_file *file)
+{
+	struct fills *f = file->fills;
+	bool last;
+
+	mutex_lock(&f->lock);
+	last = --file->refs == 0;
+	if (last)
+		map_remove(&f->files, &file->node);
+	mutex_unlock(&f->lock);
+	if (last)
+		file_free(file);
+}
+
+int fill_open(struct fills *f, const char *key, const char *etag, uint64_t cid,
+	      uint64_t size, struct fill_file **ret)
+{
+	return file_get(f, key, etag, cid, size, ret);
+}
+
+void fill_close(struct fill_file *file)
+{
+	if (file)
+		file_put(file);
+}
+
+struct content *fill_content(struct fill_file *file)
+{
+	return file->content;
+}
+
+/* ---- what is at hand ---- */
+
+static struct fetch *fetch_at_locked(struct fill_file *file, uint64_t pos)
+	REQUIRES(file->lock)
+{
+	list_for_each(n, &file->fetches) {
+		struct fetch *fetch = list_entry(n, struct fetch, link);
+
+		if (pos >= fetch->off && pos < fetch->off + fetch->len)
+			return fetch;
+	}
+	return NULL;
+}
+
+/* Bytes readable from pos on without a gap, at most len. */
+static uint64_t ready_locked(struct fill_file *file, uint64_t off, uint64_t len)
+	REQUIRES(file->lock)
+{
+	uint64_t pos = off, end = off + len;
+
+	while (pos < end) {
+		struct fetch *fetch = fetch_at_locked(file, pos);
+		uint64_t n = 0;
+
+		if (fetch && fetch->off + fetch->got > pos)
+			n = fetch->off + fetch->got - pos;
+		if (!n)
+			n = content_present(file->content, pos, end - pos);
+		if (!n)
+			break;
+		pos += n;
+	}
+	return (pos < end ? pos : end) - off;
+}
+
+/* Copies what ready_locked promised: 0, -EAGAIN if the cache dropped some of
+ * it since, -EIO if it cannot be read. */
+static int gather_locked(struct fill_file *file, uint64_t off, size_t len,
+			  uint8_t *to) REQUIRES(file->lock)
+{
+	uint64_t end = off + len;
+
+	while (off < end) {
+		struct fetch *fetch = fetch_at_locked(file, off);
+		uint64_t n = 0;
+		int fd;
+
+		if (fetch && fetch->off + fetch->got > off) {
+			n = fetch->off + fetch->got - off;
+			n = n < end - off ? n : end - off;
+			memcpy(to, fetch->chunk->data + (off - fetch->off), n);
+		} else {
+			n = content_pin(file->content, off, end - off, &fd);
+			if (n && pread(fd, to, n, off) != (ssize_t)n) {
+				content_unpin(file->content);
+				return -EIO;
+			}
+			if (n)
+				content_unpin(file->content);
+		}
+		if (n == 0)
+			return -EAGAIN;
+		off += n;
+		to += n;
+	}
+	return 0;
+}
+
+/* Prepares the answer in memory, or an error; false: bytes are missing. */
+static bool take_bytes_locked(struct fill_file *file, struct fill_read *r)
+	REQUIRES(file->lock)
+{
+	struct fetch *fetch = fetch_at_locked(file, r->off);
+	int err;
+
+	if (ready_locked(file, r->off, r->len) < r->len)
+		return false;
+
+	if (fetch && fetch->off + fetch->got >= r->off + r->len) {
+		chunk_ref(fetch->chunk);
+		r->chunk = fetch->chunk;
+		r->data = fetch->chunk->data + (r->off - fetch->off);
+	} else {
+		r->chunk = pool_force(file->fills->config.pool, r->len);
+		err = gather_locked(file, r->off, r->len, r->chunk->data);
+		if (err) {
+			chunk_put(r->chunk);
+			r->chunk = NULL;
+			r->error = err;
+			return err != -EAGAIN;
+		}
+		r->data = r->chunk->data;
+	}
+	r->error = 0;
+	r->got = r->len;
+	return true;
+}
+
+static void answer(struct fill_read *r)
+{
+	struct chunk *chunk = r->chunk;
+
+	r->chunk = NULL;
+	r->done(r);
+	chunk_put(chunk);
+}
+
+static bool overlaps(const struct fill_read *r, uint64_t off, uint64_t len)
+{
+	return r->off < off + len && off < r->off + r->len;
+}
+
+static void unpark_locked(struct fill_read *r)
+{
+	list_del(&r->link);
+	r->parked = false;
+}
+
+/* Is any fetch bringing bytes of r? */
+static bool under_way_locked(struct fill_file *file, const struct fill_read *r)
+	REQUIRES(file->lock)
+{
+	list_for_each(n, &file->fetches) {
+		struct fetch *fetch = list_entry(n, struct fetch, link);
+
+		if (overlaps(r, fetch->off, fetch->len))
+			return true;
+	}
+	return false;
+}
+
+static void ask(struct fill_file *file, struct fill_read *r, bool stalled);
+
+void fill_wake(struct fill_file *file, uint64_t off, uint64_t len, int error)
+{
+	struct list ready, again;
+
+	list_init(&ready);
+	list_init(&again);
+	mutex_lock(&file->lock);
+	list_for_each_safe(n, tmp, &file->waiters) {
+		struct fill_read *r = list_entry(n, struct fill_read, link);
+
+		if (take_bytes_locked(file, r)) {
+			unpark_locked(r);
+			list_add_tail(&ready, n);
+		} else if (error && overlaps(r, off, len)) {
+			unpark_locked(r);
+			r->error = error;
+			list_add_tail(&ready, n);
+		} else if (!under_way_locked(file, r)) {
+			unpark_locked(r);
+			list_add_tail(&again, n);
+		}
+	}
+	mutex_unlock(&file->lock);
+	list_for_each_safe(n, tmp, &ready) {
+		list_del(n);
+		answer(list_entry(n, struct fill_read, link));
+	}
+	list_for_each_safe(n, tmp, &again) {
+		list_del(n);
+		ask(file, list_entry(n, struct fill_read, link), true);
+	}
+}
+
+/* ---- asking ---- */
+
+struct start {
+	struct fetch *fetch[START_MAX];
+	unsigned n;
+};
+
+static uint64_t block_down(uint64_t off)
+{
+	return off - off % CACHE_BLOCK;
+}
+
+static uint64_t block_up(const struct fill_file *file, uint64_t end)
+{
+	end = (end + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK;
+	return end < file->size ? end : file->size;
+}
+
+/* End of the missing run that begins at pos, at most `end`. */
+static uint64_t gap_end_locked(struct fill_file *file, uint64_t pos,
+			       uint64_t end) REQUIRES(file->lock)
+{
+	uint64_t to = end;
+
+	list_for_each(n, &file->fetches) {
+		struct fetch *fetch = list_entry(n, struct fetch, link);
+
+		if (fetch->off >= pos && fetch->off < to)
+			to = fetch->off;
+	}
+	for (uint64_t at = pos; at < to; at += CACHE_BLOCK)
+		if (content_present(file->content, at, 1))
+			return at;
+	return to;
+}
+
+/* Begins fetches for all that is missing in [off, end), both on block
+ * boundaries. Bytes before must_end are waited for. */
+static void cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
+			 uint64_t must_end, struct start *s)
+	REQUIRES(file->lock)
+{
+	uint64_t most = file->fills->config.get_bytes;
+
+	while (off < end && s->n < START_MAX) {
+		struct fetch *fetch = fetch_at_locked(file, off);
+		uint64_t n = fetch ? fetch->off + fetch->len - off :
+				     content_present(file->content, off,
+						     end - off);
+
+		if (n) {
+			off = block_down(off + n + (off + n == file->size ?
+							    CACHE_BLOCK :
+							    0));
+			continue;
+		}
+		n = gap_end_locked(file, off, end) - off;
+		if (n > most)
+			n = most;
+		fetch = fetch_new_locked(file, off, n, off >= must_end, false);
+		if (!fetch && off < must_end) {
+			if (off + n > must_end)
+				n = must_end - off;
+			fetch = fetch_new_locked(file, off, n, false, true);
+		}
+		if (!fetch)
+			return;
+		s->fetch[s->n++] = fetch;
+		off += n;
+	}
+}
+
+static uint64_t max_window(const struct fills *f)
+{
+	uint64_t share = pool_max(f->config.pool) / 4;
+
+	return share < 64 << 20 ? share : 64 << 20;
+}
+
+static void plan_locked(struct fill_file *file, const struct fill_read *r,
+			bool stalled, struct start *s) REQUIRES(file->lock)
+{
+	uint64_t from, to, end = block_up(file, r->off + r->len);
+
+	prefetch_note(&file->prefetch, file->size, r->off, r->len, stalled,
+		      max_window(file->fills), &from, &to);
+	to = block_up(file, to);
+	if (from <= end + MERGE_GAP && to > end)
+		cover_locked(file, block_down(r->off), to, end, s);
+	else {
+		cover_locked(file, block_down(r->off), end, end, s);
+		if (to > from)
+			cover_locked(file, block_down(from), to, end, s);
+	}
+}
+
+static void submit_all(struct start *s)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		fetch_submit(s->fetch[i]);
+}
+
+/* Parks r, or answers it, after making sure that its bytes are under way. */
+static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
+{
+	struct start s = { .n = 0 };
+
+	mutex_lock(&file->lock);
+	while (!take_bytes_locked(file, r)) {
+		if (file->stale) {
+			r->error = -ESTALE;
+			break;
+		}
+		plan_locked(file, r, stalled, &s);
+		if (under_way_locked(file, r)) {
+			r->parked = true;
+			list_add_tail(&file->waiters, &r->link);
+			break;
+		}
+	}
+	bool parked = r->parked;
+	mutex_unlock(&file->lock);
+	submit_all(&s);
+	if (!parked)
+		answer(r);
+}
+
+/* A hit also moves its stream on. */
+static void note_hit(struct fill_file *file, const struct fill_read *r)
+{
+	struct start s = { .n = 0 };
+
+	if (content_complete(file->content))
+		return;
+	mutex_lock(&file->lock);
+	if (!file->stale)
+		plan_locked(file, r, false, &s);
+	mutex_unlock(&file->lock);
+	submit_all(&s);
+}
+
+void fill_read(struct fill_file *file, struct fill_read *r)
+{
+	struct fill_stats *stats = &file->fills->stats;
+	struct content *c = file->content;
+	uint64_t n = 0;
+
+	list_init(&r->link);
+	r->parked = false;
+	r->file = file;
+	r->error = 0;
+	r->got = 0;
+	r->data = NULL;
+	r->chunk = NULL;
+	if (r->off >= file->size)
+		r->len = 0;
+	else if (r->len > file->size - r->off)
+		r->len = file->size - r->off;
+	fills_count(&stats->reads, 1);
+	fills_count(&stats->read_bytes, r->len);
+	if (r->len == 0) {
+		r->done(r);
+		return;
+	}
+	n = content_pin(c, r->off, r->len, &r->fd);
+	if (n == r->len) {
+		fills_count(&stats->hit_bytes, r->len);
+		note_hit(file, r);
+		r->fd_off = r->off;
+		r->got = r->len;
+		content_ref(c);
+		r->done(r);
+		content_unpin(c);
+		content_put(c);
+		return;
+	}
+	if (n)
+		content_unpin(c);
+	ask(file, r, true);
+}
+
+void fill_cancel(struct fill_file *file, struct fill_read *r)
+{
+	bool parked;
+
+	mutex_lock(&file->lock);
+	parked = r->parked;
+	if (parked) {
+		unpark_locked(r);
+		r->error = -EINTR;
+	}
+	mutex_unlock(&file->lock);
+	if (parked)
+		answer(r);
+}

@@ -1,0 +1,81 @@
+/*
+ * The kernel splits one large read into several requests and sends them
+ * partly out of order, so "sequential" means near the cursor, not at it. A
+ * read at offset 0 begins a stream at once: almost everybody who reads the
+ * beginning reads on. New ranges are asked for only when half of the window
+ * has been used, so that requests stay large.
+ */
+#include "io/prefetch.h"
+
+#include <stddef.h>
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool near(const struct prefetch_cursor *c, uint64_t off)
+{
+	return c->used && off + PREFETCH_NEAR >= c->next &&
+	       off <= c->next + PREFETCH_NEAR;
+}
+
+static struct prefetch_cursor *pick(struct prefetch *p, uint64_t off,
+				    bool *ret_new)
+{
+	struct prefetch_cursor *oldest = &p->cursor[0];
+
+	*ret_new = false;
+	for (int i = 0; i < PREFETCH_CURSORS; i++) {
+		struct prefetch_cursor *c = &p->cursor[i];
+
+		if (near(c, off))
+			return c;
+		if (c->used < oldest->used)
+			oldest = c;
+	}
+	*ret_new = true;
+	return oldest;
+}
+
+static void grow(struct prefetch_cursor *c, bool stalled, uint64_t max_window)
+{
+	if (c->window == 0)
+		c->window = PREFETCH_FIRST;
+	else if (stalled)
+		c->window *= 2;
+	c->window = min_u64(c->window, max_window);
+}
+
+void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
+		   uint64_t len, bool stalled, uint64_t max_window,
+		   uint64_t *from, uint64_t *to)
+{
+	uint64_t end = min_u64(off + len, size);
+	bool is_new;
+	struct prefetch_cursor *c = pick(p, off, &is_new);
+
+	*from = *to = end;
+	c->used = ++p->stamp;
+	if (is_new) {
+		c->next = c->ahead = end;
+		c->window = 0;
+		c->reads = 1;
+		if (off != 0)
+			return;
+	}
+	c->reads++;
+	if (end > c->next || is_new) {
+		c->next = end;
+		grow(c, stalled, max_window);
+	}
+	if (c->ahead < c->next)
+		c->ahead = c->next;
+	if (c->ahead - c->next > c->window / 2)
+		return;
+	*from = c->ahead;
+	*to = min_u64(c->next + c->window, size);
+	if (*to < *from)
+		*to = *from;
+	c->ahead = *to;
+}
