@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
+
 struct map_node {
 	struct map_node *next;
 	uint64_t hash;

@@ -64,10 +64,18 @@ struct view {
 	struct kv_read read;
 	uint64_t commits; /* when read began */
 	bool open;
+	/* view_expect: the file has no key in [lo, hi] of the table */
+	enum kv_table hole_table;
+	struct slice hole_lo, hole_hi;
 };
 
 void view_begin(struct view *v, struct batch *b);
 void view_end(struct view *v);
+
+/* Says that keys in [lo, hi] will be asked for: if the file has none of them
+ * now, it is not searched for each. Borrows lo and hi until view_end. */
+void view_expect(struct view *v, enum kv_table table, struct slice lo,
+		 struct slice hi);
 
 /* Replaces *out by the value; -ENOENT. */
 MUST_CHECK int view_get(struct view *v, enum kv_table table, struct slice key,

@@ -516,6 +516,63 @@ void view_end(struct view *v)
 	if (v->open)
 		kv_read_end(&v->read);
 	v->open = false;
+	v->hole_lo.n = 0;
+}
+
+static int view_open(struct view *v, uint64_t commits)
+{
+	int err;
+
+	if (v->open && v->commits == commits)
+		return 0;
+	view_end(v);
+	err = kv_read_begin(v->batch->cfg.kv, &v->read);
+	if (err)
+		return err;
+	v->open = true;
+	v->commits = commits;
+	return 0;
+}
+
+static bool has_none(struct kv_read *r, enum kv_table table, struct slice lo,
+		     struct slice hi)
+{
+	struct kv_cursor cursor;
+	struct slice key, val;
+	int err;
+
+	if (kv_cursor_open(r, table, &cursor))
+		return false;
+	err = kv_cursor_seek(&cursor, lo, &key, &val);
+	kv_cursor_close(&cursor);
+	return err == -ENOENT || (!err && slice_cmp(key, hi) > 0);
+}
+
+void view_expect(struct view *v, enum kv_table table, struct slice lo,
+		 struct slice hi)
+{
+	struct batch *b = v->batch;
+	uint64_t commits;
+	bool readable;
+
+	mutex_lock(&b->lock);
+	commits = b->commits;
+	readable = is_readable_locked(b, table);
+	mutex_unlock(&b->lock);
+	if (!readable || view_open(v, commits) ||
+	    !has_none(&v->read, table, lo, hi))
+		return;
+	v->hole_table = table;
+	v->hole_lo = lo;
+	v->hole_hi = hi;
+}
+
+static bool in_hole(const struct view *v, enum kv_table table,
+		    struct slice key)
+{
+	return v->hole_lo.n && v->hole_table == table &&
+	       slice_cmp(key, v->hole_lo) >= 0 &&
+	       slice_cmp(key, v->hole_hi) <= 0;
 }
 
 /* 0 and *out; -ENOENT known to be absent; 1: the file decides. */
@@ -548,15 +605,11 @@ static int get_stored(struct view *v, enum kv_table table, struct slice key,
 	struct slice val;
 	int err;
 
-	if (v->open && v->commits != commits)
-		view_end(v);
-	if (!v->open) {
-		err = kv_read_begin(v->batch->cfg.kv, &v->read);
-		if (err)
-			return err;
-		v->open = true;
-		v->commits = commits;
-	}
+	err = view_open(v, commits);
+	if (err)
+		return err;
+	if (in_hole(v, table, key))
+		return -ENOENT;
 	err = kv_get(&v->read, table, key, &val);
 	if (!err)
 		buf_add(out, val.p, val.n);

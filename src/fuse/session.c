@@ -151,7 +151,8 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 				       config->arg };
 	struct session s = { .config = config };
 	char *options = mount_options(config);
-	char *argv[] = { "r2fs", "-o", options, NULL };
+	char name[] = "r2fs", flag[] = "-o";
+	char *argv[] = { name, flag, options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	int err = -EIO;
 

@@ -6,6 +6,7 @@
 #include "r2/sigv4.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -78,8 +79,8 @@ static void signing_key(struct sigv4_cache *c, const struct creds_set *creds,
 	if (c->serial != creds->serial || strcmp(c->date, date) != 0 ||
 	    strcmp(c->region, region) != 0) {
 		derive(creds, date, region, c->key);
-		strncpy(c->date, date, sizeof(c->date) - 1);
-		strncpy(c->region, region, sizeof(c->region) - 1);
+		snprintf(c->date, sizeof(c->date), "%s", date);
+		snprintf(c->region, sizeof(c->region), "%s", region);
 		c->serial = creds->serial;
 	}
 	memcpy(key, c->key, SHA256_BYTES);

@@ -1,0 +1,357 @@
+/*
+ * The folder: who holds it, whether what is in it can be trusted, and the
+ * modules on top.
+ *
+ * Nothing in it is precious, so every doubt (another bucket, another version,
+ * a damaged database) is answered by emptying it. One doubt is milder: after
+ * the machine stopped without warning the database is sound, but data files
+ * may lack what it says; the epoch then advances and blocks of older epochs
+ * are verified before use.
+ */
+#include "cache/cache.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fsio.h"
+#include "base/log.h"
+#include "cache/batch.h"
+#include "cache/block_impl.h"
+#include "cache/meta_impl.h"
+#include "cache/record.h"
+
+enum { COMMIT_MS = 200 };
+
+struct cache {
+	char *dir, *db;
+	int lock_fd;
+	struct record_state state; /* the batch's writer thread's own */
+	struct kv *kv;
+	struct batch *batch;
+	struct meta *meta;
+	struct blocks *blocks;
+	bool verifying;
+};
+
+static const struct slice state_key = { "state", 5 };
+
+/* ---- the folder ---- */
+
+static int refuse_network(const char *dir, char *why, size_t why_len)
+{
+	static const struct {
+		uint32_t magic;
+		const char *name;
+	} remote[] = { { 0x6969, "NFS" },	{ 0xFF534D42, "CIFS" },
+		       { 0xFE534D42, "SMB2" },	{ 0x65735546, "FUSE" },
+		       { 0x01021997, "9p" },	{ 0x00C36400, "Ceph" },
+		       { 0x0BD00BD0, "Lustre" } };
+	struct statfs st;
+
+	if (statfs(dir, &st))
+		return 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(remote); i++) {
+		if ((uint32_t)st.f_type != remote[i].magic)
+			continue;
+		snprintf(why, why_len,
+			 "cache folder %s is on a network file system (%s): "
+			 "give --cache-dir on a local disk",
+			 dir, remote[i].name);
+		return -EMEDIUMTYPE;
+	}
+	return 0;
+}
+
+static int take_lock(struct cache *c, char *why, size_t why_len)
+{
+	CLEANUP(free) char *path = xasprintf("%s/lock", c->dir);
+	char pid[32] = "";
+	ssize_t n;
+
+	c->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (c->lock_fd < 0) {
+		int err = -errno;
+
+		snprintf(why, why_len, "cannot write cache folder %s: %s",
+			 c->dir, strerror(-err));
+		return err;
+	}
+	if (flock(c->lock_fd, LOCK_EX | LOCK_NB)) {
+		n = pread(c->lock_fd, pid, sizeof(pid) - 1, 0);
+		pid[n > 0 ? n : 0] = 0;
+		snprintf(why, why_len,
+			 "cache folder %s is in use by the r2fs process %.*s: "
+			 "unmount that one, or give another --cache-dir",
+			 c->dir, (int)strcspn(pid, "\n"), pid);
+		return -EBUSY;
+	}
+	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(c->lock_fd, 0) || pwrite(c->lock_fd, pid, n, 0) != n)
+		log_debug("cache", "the lock file has no pid");
+	return 0;
+}
+
+static void remove_tree(const char *path, int depth)
+{
+	DIR *d = depth ? opendir(path) : NULL;
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		char *inner;
+
+		if (e->d_name[0] == '.')
+			continue;
+		inner = xasprintf("%s/%s", path, e->d_name);
+		if (unlink(inner) && errno == EISDIR)
+			remove_tree(inner, depth - 1);
+		free(inner);
+	}
+	if (d)
+		closedir(d);
+	rmdir(path);
+}
+
+static void empty_folder(struct cache *c)
+{
+	CLEANUP(free) char *data = xasprintf("%s/data", c->dir);
+	CLEANUP(free) char *lock = xasprintf("%s-lock", c->db);
+
+	unlink(c->db);
+	unlink(lock);
+	remove_tree(data, 2);
+}
+
+/* ---- the database ---- */
+
+static void read_boot_id(char out[RECORD_BOOT_MAX])
+{
+	const char *path = getenv("R2FS_TEST_BOOT_ID");
+	FILE *f = fopen(path ? path : "/proc/sys/kernel/random/boot_id", "re");
+
+	out[0] = 0;
+	if (!f)
+		return;
+	if (!fgets(out, RECORD_BOOT_MAX, f))
+		out[0] = 0;
+	out[strcspn(out, "\n")] = 0;
+	fclose(f);
+}
+
+static int read_state(struct kv *kv, struct record_state *ret)
+{
+	struct kv_read r;
+	struct slice val;
+	int err = kv_read_begin(kv, &r);
+
+	if (err)
+		return err;
+	err = kv_get(&r, KV_STATE, state_key, &val);
+	if (!err)
+		err = record_state_decode(val.p, val.n, ret);
+	kv_read_end(&r);
+	return err;
+}
+
+static int open_database(struct cache *c, const struct cache_config *config)
+{
+	uint64_t ceiling = config->map_bytes ? config->map_bytes : 1ull << 40;
+	bool fresh = false;
+	int err = kv_open(c->db, ceiling, &c->kv);
+
+	if (!err) {
+		err = read_state(c->kv, &c->state);
+		fresh = err == -ENOENT;
+		if (fresh)
+			err = 0;
+		else if (!err && strcmp(c->state.identity, config->identity))
+			err = -EUCLEAN;
+	}
+	if (err == -EUCLEAN || err == -EBADMSG || err == -EIO) {
+		log_warn("cache", "%s is damaged, or of another bucket or "
+				  "version: starting with an empty cache",
+			 c->dir);
+		kv_close(c->kv);
+		c->kv = NULL;
+		empty_folder(c);
+		err = kv_open(c->db, ceiling, &c->kv);
+		fresh = true;
+	}
+	if (fresh) {
+		memset(&c->state, 0, sizeof(c->state));
+		c->state.epoch = 1;
+		c->state.clean = true;
+		c->state.next_ino = CACHE_ROOT_INO + 1;
+		c->state.next_cid = 1;
+	}
+	return err;
+}
+
+static void put_state(struct cache *c)
+{
+	struct buf b;
+
+	meta_numbers(c->meta, &c->state.next_ino, &c->state.next_cid);
+	buf_init(&b, RECORD_MAX);
+	record_state_encode(&b, &c->state);
+	batch_put(c->batch, KV_STATE, state_key,
+		  (struct slice){ b.data, b.len });
+	buf_release(&b);
+}
+
+static void before_commit(void *arg)
+{
+	struct cache *c = arg;
+
+	if (!c->meta)
+		return;
+	meta_collect(c->meta);
+	put_state(c);
+}
+
+static int check_epoch(struct cache *c, const struct cache_config *config)
+{
+	char boot_id[RECORD_BOOT_MAX];
+
+	read_boot_id(boot_id);
+	if (!c->state.clean && strcmp(boot_id, c->state.boot_id) != 0) {
+		c->state.epoch++;
+		c->verifying = true;
+		log_info("cache", "the machine stopped without warning: cached "
+				  "data is verified before use");
+	}
+	c->state.clean = false;
+	snprintf(c->state.boot_id, sizeof(c->state.boot_id), "%s", boot_id);
+	snprintf(c->state.identity, sizeof(c->state.identity), "%s",
+		 config->identity);
+	put_state(c);
+	return batch_flush(c->batch);
+}
+
+static int build(struct cache *c, const struct cache_config *config)
+{
+	struct batch_config bc = { .kv = c->kv,
+				   .path = c->db,
+				   .interval_ms = config->commit_ms ?
+							  config->commit_ms :
+							  COMMIT_MS,
+				   .before = before_commit,
+				   .arg = c };
+	struct blocks_config kc = { .dir = c->dir,
+				    .max_bytes = config->max_bytes,
+				    .min_free = config->min_free };
+	int err;
+
+	c->batch = batch_create(&bc);
+	c->meta = meta_create(c->batch, c->state.next_ino, c->state.next_cid);
+	err = check_epoch(c, config);
+	kc.batch = c->batch;
+	kc.epoch = c->state.epoch;
+	return err ? err : blocks_create(&kc, &c->blocks);
+}
+
+/* ---- the interface ---- */
+
+static int prepare(struct cache *c, char *why, size_t why_len)
+{
+	int err = fsio_mkdirs(c->dir);
+
+	if (err) {
+		snprintf(why, why_len,
+			 "cannot make cache folder %s: %s; give --cache-dir",
+			 c->dir, strerror(-err));
+		return err;
+	}
+	err = refuse_network(c->dir, why, why_len);
+	return err ? err : take_lock(c, why, why_len);
+}
+
+static int check_space(struct cache *c, const struct cache_config *config,
+		       char *why, size_t why_len)
+{
+	uint64_t available, total;
+
+	if (fsio()->space(c->dir, &available, &total) ||
+	    available >= config->min_free)
+		return 0;
+	snprintf(why, why_len,
+		 "cache folder %s has %llu MB free, less than --min-free: free "
+		 "some space, lower --min-free or give another --cache-dir",
+		 c->dir, (unsigned long long)available >> 20);
+	return -ENOSPC;
+}
+
+int cache_open(const struct cache_config *config, struct cache **ret, char *why,
+	       size_t why_len)
+{
+	struct cache *c = xcalloc(1, sizeof(*c));
+	int err;
+
+	why[0] = 0;
+	c->lock_fd = -1;
+	c->dir = xstrdup(config->dir);
+	c->db = xasprintf("%s/cache.mdb", config->dir);
+	err = prepare(c, why, why_len);
+	if (!err)
+		err = check_space(c, config, why, why_len);
+	if (!err)
+		err = open_database(c, config);
+	if (!err)
+		err = build(c, config);
+	if (err) {
+		if (!why[0])
+			snprintf(why, why_len, "cannot use cache folder %s: %s",
+				 c->dir, strerror(-err));
+		cache_close(c);
+		return err;
+	}
+	*ret = c;
+	return 0;
+}
+
+void cache_close(struct cache *c)
+{
+	if (!c)
+		return;
+	blocks_destroy(c->blocks);
+	if (c->batch) {
+		if (batch_flush(c->batch) == 0 && !batch_degraded(c->batch)) {
+			c->state.clean = true;
+			put_state(c);
+		}
+		batch_destroy(c->batch);
+	}
+	meta_destroy(c->meta);
+	kv_close(c->kv);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
+	free(c->dir);
+	free(c->db);
+	free(c);
+}
+
+void cache_stats_get(struct cache *c, struct cache_stats *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->map_bytes = kv_file_bytes(c->kv);
+	ret->entries = kv_entries(c->kv, KV_DENTRY);
+	ret->verifying = c->verifying;
+	ret->degraded = batch_degraded(c->batch);
+	blocks_stats(c->blocks, ret);
+}
+
+struct meta *cache_meta(struct cache *c)
+{
+	return c->meta;
+}
+
+struct blocks *cache_blocks(struct cache *c)
+{
+	return c->blocks;
+}

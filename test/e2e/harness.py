@@ -1,0 +1,220 @@
+"""What the end-to-end tests share: a server, a mount, and the rule that
+nothing may hang. Data is written by boto3, a client r2fs has no part in."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("R2FS_BUILD", os.path.join(HERE, "../../build"))
+R2FS = os.path.join(BUILD, "src/r2fs")
+R2SIM = os.path.join(BUILD, "test/r2sim/r2sim")
+KEY = "0123456789abcdef0123456789abcdef"
+SECRET = "e2e-secret-0123456789"
+BUCKET = "bucket"
+RSS_LIMIT = int(os.environ.get("R2FS_RSS_LIMIT_MB", "300")) << 20
+SLOW = float(os.environ.get("R2FS_SLOW", "1"))
+CLEAN_ENV = {k: v for k, v in os.environ.items()
+             if not k.startswith(("AWS_", "R2_"))}
+
+
+def run(*argv, timeout=60, check=True, env=None, **kw):
+    p = subprocess.run([str(a) for a in argv], timeout=timeout * SLOW,
+                       capture_output=True, text=True,
+                       env=env or CLEAN_ENV, **kw)
+    if check and p.returncode != 0:
+        raise AssertionError(f"{argv}: {p.returncode}\n{p.stdout}{p.stderr}")
+    return p
+
+
+class Server:
+    """r2sim on a free port of the loopback."""
+
+    def __init__(self, *options):
+        self.dir = tempfile.mkdtemp(prefix="r2fs-e2e-")
+        self.secret_file = os.path.join(self.dir, "secret")
+        with open(self.secret_file, "w") as f:
+            f.write(SECRET)
+        data = os.path.join(self.dir, "data")
+        os.mkdir(data)
+        self.process = subprocess.Popen(
+            [R2SIM, "--data", data, "--bucket", BUCKET, "--access-key", KEY,
+             "--secret-key-file", self.secret_file, "--die-with-parent",
+             *options], stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline().split()[1])
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def control(self, what, data=None):
+        req = urllib.request.Request(f"{self.endpoint}/_r2sim/{what}",
+                                     data=data)
+        with urllib.request.urlopen(req, timeout=20) as r:
+            return json.loads(r.read() or b"{}")
+
+    def stats(self):
+        return self.control("stats")
+
+    def reset(self):
+        return self.control("reset")
+
+    def faults(self, rules):
+        answer = self.control("faults", rules.encode() or b"\n")
+        assert "bad_line" not in answer, answer
+
+    def latency(self, ms):
+        self.control(f"latency?ms={ms}")
+
+    def client(self):
+        import boto3
+        from botocore.config import Config
+        os.environ.pop("AWS_CA_BUNDLE", None)
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET, region_name="auto",
+            config=Config(request_checksum_calculation="when_required",
+                          response_checksum_validation="when_required",
+                          s3={"addressing_style": "path"},
+                          max_pool_connections=32,
+                          retries={"max_attempts": 1}))
+
+    def put(self, key, body=b"", **kw):
+        if not hasattr(self, "s3"):
+            self.s3 = self.client()
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body, **kw)
+
+    def put_tree(self, directory, prefix):
+        for root, _, files in os.walk(directory):
+            for name in files:
+                path = os.path.join(root, name)
+                with open(path, "rb") as f:
+                    self.put(prefix + os.path.relpath(path, directory),
+                             f.read())
+
+    def stop(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(20)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Mount:
+    """One r2fs mount; `options` go to the command line."""
+
+    def __init__(self, server, *options, cache=None, bucket=BUCKET,
+                 endpoint=None):
+        self.server = server
+        self.dir = tempfile.mkdtemp(prefix="r2fs-mnt-")
+        self.path = os.path.join(self.dir, "mnt")
+        self.cache = cache or os.path.join(self.dir, "cache")
+        self.log = os.path.join(self.dir, "log")
+        self.creds = os.path.join(self.dir, "creds")
+        os.mkdir(self.path)
+        with open(os.open(self.creds, os.O_CREAT | os.O_WRONLY, 0o600),
+                  "w") as f:
+            f.write(f"{KEY}:{SECRET}\n")
+        self.argv = [R2FS, "mount", "--endpoint",
+                     endpoint or server.endpoint, "--credentials", self.creds,
+                     "--cache-dir", self.cache, "--min-free", "64M",
+                     "--log-file", self.log, *options, bucket, self.path]
+        self.mounted = False
+
+    def start(self):
+        run(*self.argv)
+        self.mounted = True
+        kind = run("stat", "-f", "-c", "%T", self.path).stdout.strip()
+        assert kind == "fuseblk" or "fuse" in kind, kind
+        self.pid = self.stats()["process"]["pid"]
+        return self
+
+    def stats(self):
+        return json.loads(run(R2FS, "stats", "--json", self.path).stdout)
+
+    def max_rss(self):
+        with open(f"/proc/{self.pid}/status") as f:
+            for line in f:
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1]) * 1024
+        return 0
+
+    def read(self, name):
+        with open(os.path.join(self.path, name), "rb") as f:
+            return f.read()
+
+    def unmount(self):
+        if not self.mounted:
+            return
+        self.mounted = False
+        try:
+            run(R2FS, "umount", self.path, timeout=90)
+        except Exception:
+            subprocess.run(["umount", "-l", self.path], timeout=20)
+            raise
+
+    def stop(self):
+        try:
+            self.unmount()
+        finally:
+            try:
+                with open(self.log) as f:
+                    self.log_text = f.read()
+            except FileNotFoundError:
+                self.log_text = ""
+            if not os.path.ismount(self.path):
+                shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def drop_kernel_cache():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("3")
+
+
+class Case(unittest.TestCase):
+    """A test with its server and mounts, and the checks after each."""
+
+    server_options = ()
+
+    def setUp(self):
+        self.server = Server(*self.server_options)
+        self.mounts = []
+
+    def mount(self, *options, **kw):
+        m = Mount(kw.pop("server", self.server), *options, **kw)
+        self.mounts.append(m)
+        return m.start()
+
+    def tearDown(self):
+        problems = []
+        for m in self.mounts:
+            try:
+                if m.mounted and os.path.exists(f"/proc/{m.pid}"):
+                    rss = m.max_rss()
+                    if rss > RSS_LIMIT:
+                        problems.append(f"RSS {rss >> 20} MiB")
+                m.stop()
+            except Exception as e:  # the other mounts must be stopped too
+                problems.append(repr(e))
+            for word in ("BUG", "Sanitizer", " ERROR "):
+                if word in getattr(m, "log_text", ""):
+                    problems.append(m.log_text[-4000:])
+        self.server.stop()
+        self.assertEqual(problems, [])
+
+    def requests(self):
+        return self.server.stats()["total"]
+
+    def within(self, seconds, what):
+        start = time.monotonic()
+        result = what()
+        self.assertLess(time.monotonic() - start, seconds * SLOW)
+        return result
+
+
+def md5(data):
+    import hashlib
+    return hashlib.md5(data).hexdigest()

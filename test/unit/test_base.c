@@ -1,0 +1,229 @@
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/fsio.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/pool.h"
+#include "base/rand.h"
+#include "base/task.h"
+#include "check.h"
+
+static void test_buf(void)
+{
+	struct buf b;
+
+	CASE("buf: grows to its ceiling and no further");
+	buf_init(&b, 10);
+	buf_addf(&b, "%s", "01234567");
+	CHECK_INT(b.len, 8);
+	buf_addstr(&b, "abc");
+	CHECK(b.failed);
+	CHECK_STR(b.data, "01234567");
+	buf_reset(&b);
+	buf_addch(&b, 'x');
+	CHECK(!b.failed);
+	CHECK_STR(b.data, "x");
+	buf_release(&b);
+}
+
+static void test_crc(void)
+{
+	char text[] = "123456789";
+
+	CASE("crc32c: the check value, and chaining");
+	CHECK_INT(crc32c(0, text, 9), 0xE3069283);
+	CHECK_INT(crc32c(crc32c(0, text, 4), text + 4, 5), 0xE3069283);
+	CHECK_INT(crc32c(0, "", 0), 0);
+}
+
+struct item {
+	struct map_node node;
+	uint64_t key;
+};
+
+static bool item_equal(const struct map_node *n, const void *key)
+{
+	return container_of(n, struct item, node)->key == *(const uint64_t *)key;
+}
+
+static void free_item(struct map_node *n, void *arg)
+{
+	map_remove(arg, n);
+	free(container_of(n, struct item, node));
+}
+
+static void test_map(void)
+{
+	struct map m;
+	uint64_t k;
+
+	CASE("map: 10,000 in, half out, the rest found");
+	map_init(&m, item_equal);
+	for (k = 0; k < 10000; k++) {
+		struct item *i = xcalloc(1, sizeof(*i));
+
+		i->key = k;
+		map_insert(&m, &i->node, hash_u64(k));
+	}
+	for (k = 0; k < 10000; k += 2) {
+		struct map_node *n = map_find(&m, hash_u64(k), &k);
+
+		CHECK(n != NULL);
+		free_item(n, &m);
+	}
+	CHECK_INT(m.count, 5000);
+	for (k = 0; k < 10000; k++)
+		CHECK(!map_find(&m, hash_u64(k), &k) == !(k % 2));
+	map_each(&m, free_item, &m);
+	CHECK_INT(m.count, 0);
+	map_release(&m);
+}
+
+static void test_pool(void)
+{
+	struct pool *p = pool_create(100);
+	struct chunk *a = pool_try(p, 60), *b;
+
+	CASE("pool: the ceiling holds for try, not for force");
+	CHECK(a != NULL);
+	CHECK(pool_try(p, 60) == NULL);
+	b = pool_force(p, 60);
+	CHECK_INT(pool_used(p), 120);
+	chunk_put(b);
+	CHECK(pool_get(p, 60, 10) == NULL);
+	chunk_ref(a);
+	chunk_put(a);
+	CHECK_INT(pool_used(p), 60);
+	chunk_put(a);
+	a = pool_get(p, 500, 10);
+	CHECK(a != NULL);
+	chunk_put(a);
+	CHECK_INT(pool_used(p), 0);
+	pool_destroy(p);
+}
+
+static atomic_uint ran;
+
+static void run_task(struct task *t)
+{
+	atomic_fetch_add(&ran, 1);
+	free(t);
+}
+
+static void test_tasks(void)
+{
+	struct tasks *ts = tasks_create("test", 8);
+
+	CASE("tasks: destroy runs what was submitted");
+	for (int i = 0; i < 1000; i++) {
+		struct task *t = xcalloc(1, sizeof(*t));
+
+		t->run = run_task;
+		tasks_submit(ts, t);
+	}
+	tasks_destroy(ts);
+	CHECK_INT(atomic_load(&ran), 1000);
+}
+
+static uint64_t fixed_mono(void)
+{
+	return 5000000;
+}
+
+static int64_t fixed_wall(void)
+{
+	return 1000000000;
+}
+
+static void test_seams(void)
+{
+	static const struct clock_ops fixed = { fixed_mono, fixed_wall };
+	uint64_t a, b;
+
+	CASE("clock and rand can be replaced");
+	clock_replace(&fixed);
+	CHECK_INT(clock_mono_ms(), 5);
+	CHECK_INT(clock_wall_s(), 1);
+	clock_replace(NULL);
+	CHECK(clock_wall_s() > 1700000000);
+	rand_seed(7);
+	a = rand_u64();
+	rand_seed(7);
+	b = rand_u64();
+	CHECK(a == b);
+	for (int i = 0; i < 1000; i++)
+		CHECK(rand_below(10) < 10);
+}
+
+static ssize_t full_disk(int fd, const void *p, size_t n, off_t off)
+{
+	return -ENOSPC;
+}
+
+static void test_fsio(void)
+{
+	char dir[] = "/tmp/r2fs-unit-XXXXXX", path[64], back[8] = "";
+	struct fsio_ops broken = fsio_system;
+	int fd;
+
+	CASE("fsio: reads back what it wrote; a replaced call is used");
+	CHECK(mkdtemp(dir) != NULL);
+	snprintf(path, sizeof(path), "%s/a/b", dir);
+	CHECK_INT(fsio_mkdirs(path), 0);
+	CHECK_INT(fsio_mkdirs(path), 0);
+	snprintf(path, sizeof(path), "%s/a/b/f", dir);
+	fd = fsio()->open(path, 0102, 0600);
+	CHECK(fd >= 0);
+	CHECK_INT(fsio()->pwrite(fd, "hello", 5, 2), 5);
+	CHECK_INT(fsio()->pread(fd, back, 7, 0), 7);
+	CHECK_STR(back + 2, "hello");
+	broken.pwrite = full_disk;
+	fsio_replace(&broken);
+	CHECK_INT(fsio()->pwrite(fd, "x", 1, 0), -ENOSPC);
+	fsio_replace(NULL);
+	close(fd);
+	CHECK_INT(fsio()->unlink(path), 0);
+	CHECK_INT(fsio()->unlink(path), -ENOENT);
+}
+
+static void test_log(void)
+{
+	char path[] = "/tmp/r2fs-log-XXXXXX", text[65536];
+	int fd = mkstemp(path);
+	unsigned lines = 0;
+	ssize_t n;
+
+	CASE("log: one line per event, floods are cut, levels hold");
+	CHECK_INT(log_open(path, LOG_LEVEL_INFO), 0);
+	for (int i = 0; i < 100; i++)
+		log_info("test", "line\nbroken %d", i);
+	log_debug("test", "not shown");
+	log_close();
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = 0;
+	for (char *p = text; (p = strchr(p, '\n')); p++)
+		lines++;
+	CHECK(lines >= LOG_RATE_BURST && lines <= 2 * LOG_RATE_BURST + 2);
+	CHECK(!strstr(text, "not shown"));
+	CHECK(strstr(text, " INFO test: line broken 0"));
+	close(fd);
+	unlink(path);
+}
+
+int main(void)
+{
+	test_buf();
+	test_crc();
+	test_map();
+	test_pool();
+	test_tasks();
+	test_seams();
+	test_fsio();
+	test_log();
+	return check_done();
+}

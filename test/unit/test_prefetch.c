@@ -1,0 +1,77 @@
+#include "check.h"
+#include "io/prefetch.h"
+
+#define MIB (1ull << 20)
+
+static void test_sequential(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, ahead = 0, window = 0;
+
+	CASE("a stream gets a window that doubles on stalls");
+	for (uint64_t off = 0; off < 512 * MIB; off += MIB) {
+		prefetch_note(&p, 1024 * MIB, off, MIB, true, 64 * MIB, &from,
+			      &to);
+		CHECK(from >= off + MIB && to >= from);
+		if (to > from) {
+			CHECK(from >= ahead);
+			ahead = to;
+			window = to - (off + MIB);
+		}
+	}
+	CHECK_INT(window, 64 * MIB);
+}
+
+static void test_random(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, extra = 0, seed = 1;
+
+	CASE("a random reader gets nothing it did not ask for");
+	for (int i = 0; i < 1000; i++) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		prefetch_note(&p, 4096 * MIB,
+			      (seed >> 20) % (4096 * MIB) / 65536 * 65536,
+			      65536, true, 64 * MIB, &from, &to);
+		extra += to - from;
+	}
+	CHECK(extra < 1000 * 65536 / 10);
+}
+
+static void test_interleaved(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, got[4] = { 0 };
+
+	CASE("four interleaved streams are all followed");
+	for (uint64_t step = 0; step < 64; step++)
+		for (uint64_t s = 0; s < 4; s++) {
+			prefetch_note(&p, 4096 * MIB,
+				      s * 1000 * MIB + step * 131072, 131072,
+				      true, 64 * MIB, &from, &to);
+			got[s] += to - from;
+		}
+	for (int s = 0; s < 4; s++)
+		CHECK(got[s] >= 8 * MIB);
+}
+
+static void test_end(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to;
+
+	CASE("nothing beyond the end of the file");
+	prefetch_note(&p, 100, 0, 131072, true, 64 * MIB, &from, &to);
+	CHECK_INT(from, to);
+	prefetch_note(&p, 100, 0, 131072, false, 64 * MIB, &from, &to);
+	CHECK(to <= 100);
+}
+
+int main(void)
+{
+	test_sequential();
+	test_random();
+	test_interleaved();
+	test_end();
+	return check_done();
+}

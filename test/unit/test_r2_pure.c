@@ -1,0 +1,238 @@
+/* The pure parts of the R2 client: signing, encoding, XML, judging. */
+#include "base/rand.h"
+#include "check.h"
+#include "r2/r2.h"
+#include "r2/retry.h"
+#include "r2/sigv4.h"
+#include "r2/xml.h"
+
+#define EMPTY \
+	"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+static const struct creds_set example = {
+	.access_key_id = "AKIAIOSFODNN7EXAMPLE",
+	.secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+	.serial = 1,
+};
+
+/* The four GET examples and values that AWS publishes for S3. */
+static const struct {
+	const char *path, *query, *range, *signature;
+} vectors[] = {
+	{ "/test.txt", "", "bytes=0-9",
+	  "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41" },
+	{ "/", "lifecycle=", NULL,
+	  "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543" },
+	{ "/", "max-keys=2&prefix=J", NULL,
+	  "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7" },
+};
+
+static void test_signatures(void)
+{
+	struct sigv4_cache cache;
+	struct buf out;
+
+	CASE("sigv4: AWS's published S3 examples");
+	sigv4_cache_init(&cache);
+	buf_init(&out, 4096);
+	for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++) {
+		struct http_header h[4];
+		unsigned n = 0;
+
+		h[n++] = (struct http_header){
+			"host", "examplebucket.s3.amazonaws.com"
+		};
+		if (vectors[i].range)
+			h[n++] = (struct http_header){ "range",
+						       vectors[i].range };
+		h[n++] = (struct http_header){ "x-amz-content-sha256", EMPTY };
+		h[n++] = (struct http_header){ "x-amz-date",
+					       "20130524T000000Z" };
+		struct sigv4_request r = { .method = "GET",
+					   .path = vectors[i].path,
+					   .query = vectors[i].query,
+					   .region = "us-east-1",
+					   .payload_hash = EMPTY,
+					   .time_s = 1369353600,
+					   .headers = h,
+					   .nheaders = n };
+
+		buf_reset(&out);
+		sigv4_authorization(&cache, &example, &r, &out);
+		CHECK(strstr(out.data, vectors[i].signature) != NULL);
+		CHECK(strstr(out.data, "wJalr") == NULL);
+	}
+	buf_release(&out);
+	sigv4_cache_release(&cache);
+}
+
+static void test_encode(void)
+{
+	struct buf b;
+
+	CASE("sigv4: encoding leaves only unreserved characters");
+	buf_init(&b, 4096);
+	sigv4_encode(&b, "a/b c+~%\xc3\xa9", 10, true);
+	CHECK_STR(b.data, "a/b%20c%2B~%25%C3%A9");
+	buf_reset(&b);
+	sigv4_encode(&b, "a/b", 3, false);
+	CHECK_STR(b.data, "a%2Fb");
+	for (int round = 0; round < 1000; round++) {
+		char raw[64];
+
+		for (size_t i = 0; i < sizeof(raw); i++)
+			raw[i] = (char)rand_below(256);
+		buf_reset(&b);
+		sigv4_encode(&b, raw, sizeof(raw), false);
+		size_t at = 0;
+		for (size_t i = 0; i < sizeof(raw); i++) {
+			unsigned c;
+
+			if (b.data[at] == '%') {
+				CHECK_INT(sscanf(b.data + at + 1, "%2X", &c), 1);
+				at += 3;
+			} else {
+				c = (unsigned char)b.data[at++];
+				CHECK(strchr("-._~", (int)c) ||
+				      (c < 128 && c > 47));
+			}
+			CHECK_INT((unsigned char)raw[i], c);
+		}
+		CHECK_INT(at, b.len);
+	}
+	buf_release(&b);
+}
+
+static const char page[] =
+	"<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
+	"<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+	"<EncodingType>url</EncodingType>"
+	"<Contents><Key>a%2Fb%20c</Key><Size>7</Size>"
+	"<LastModified>2026-01-02T03:04:05.678Z</LastModified>"
+	"<ETag>&quot;abc&quot;</ETag><StorageClass>STANDARD_IA</StorageClass>"
+	"</Contents>"
+	"<Contents><Key>bad%00name</Key><Size>1</Size></Contents>"
+	"<CommonPrefixes><Prefix>d%2F</Prefix></CommonPrefixes>"
+	"<IsTruncated>true</IsTruncated>"
+	"<NextContinuationToken>t/+=</NextContinuationToken>"
+	"</ListBucketResult>";
+
+static void test_list(void)
+{
+	struct store_list l;
+
+	CASE("xml: a list page");
+	CHECK_INT(xml_parse_list(page, strlen(page), &l), 0);
+	CHECK_INT(l.n, 2);
+	CHECK_INT(l.skipped, 1);
+	CHECK(l.truncated);
+	CHECK_STR(l.next_token, "t/+=");
+	CHECK_STR(l.entries[0].name, "a/b c");
+	CHECK_INT(l.entries[0].size, 7);
+	CHECK_STR(l.entries[0].etag.s, "abc");
+	CHECK(l.entries[0].infrequent);
+	CHECK_INT(l.entries[0].mtime_ns, 1767323045678000000);
+	CHECK_STR(l.entries[1].name, "d/");
+	CHECK(l.entries[1].is_prefix);
+	store_list_release(&l);
+
+	CASE("xml: every truncation of a page is refused");
+	for (size_t n = 0; n < strlen(page); n++) {
+		CHECK(xml_parse_list(page, n, &l) != 0);
+		store_list_release(&l);
+	}
+}
+
+static void test_bad_lists(void)
+{
+	static const char *const bad[] = {
+		"<Error><Code>X</Code></Error>",
+		"<!DOCTYPE a [<!ENTITY x \"y\">]><ListBucketResult/>",
+		"<ListBucketResult><IsTruncated>true</IsTruncated>"
+		"</ListBucketResult>",
+		"<ListBucketResult><Contents><Key>a</Key><Size>x</Size>"
+		"</Contents></ListBucketResult>",
+		"<ListBucketResult><a><b><c><d><e><f><g><h><i/></h></g></f></e>"
+		"</d></c></b></a></ListBucketResult>",
+		"not xml",
+	};
+	struct store_list l;
+
+	CASE("xml: what is no list is refused");
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		CHECK_INT(xml_parse_list(bad[i], strlen(bad[i]), &l), -EBADMSG);
+		store_list_release(&l);
+	}
+}
+
+static void test_errors(void)
+{
+	static const char xml[] = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey"
+				  "</Code><Message>gone</Message></Error>";
+	struct xml_error e;
+
+	CASE("xml: error bodies of any kind");
+	CHECK(xml_parse_error(xml, strlen(xml), &e));
+	CHECK_STR(e.code, "NoSuchKey");
+	CHECK_STR(e.message, "gone");
+	CHECK(!xml_parse_error("error code: 520", 15, &e));
+	CHECK_STR(e.code, "");
+	CHECK(!xml_parse_error("", 0, &e));
+	CHECK(!xml_parse_error("<html><body>x</body></html>", 27, &e));
+}
+
+static void test_retry(void)
+{
+	CASE("retry: status and code to errno and class");
+	CHECK_INT(retry_judge(200, "").error, 0);
+	CHECK_INT(retry_judge(404, "NoSuchKey").error, -ENOENT);
+	CHECK_INT(retry_judge(412, "").error, -ESTALE);
+	CHECK_INT(retry_judge(403, "AccessDenied").retry, RETRY_NO);
+	CHECK_INT(retry_judge(403, "RequestTimeTooSkewed").retry, RETRY_SKEW);
+	CHECK_INT(retry_judge(401, "").retry, RETRY_CREDS);
+	CHECK_INT(retry_judge(429, "ServiceUnavailable").retry, RETRY_THROTTLE);
+	CHECK_INT(retry_judge(520, "").retry, RETRY_BACKOFF);
+	CHECK_INT(retry_judge(501, "").retry, RETRY_NO);
+	CHECK_INT(retry_judge_transport(-ECONNRESET).retry, RETRY_BACKOFF);
+	CHECK_INT(retry_judge_transport(-ECANCELED).retry, RETRY_NO);
+
+	CASE("retry: delays have a ceiling and a floor");
+	for (unsigned n = 1; n < 100; n++) {
+		CHECK(retry_delay_ns(RETRY_BACKOFF, n, 0) <= 5000000000ull);
+		CHECK(retry_delay_ns(RETRY_THROTTLE, n, 0) >= 1000000000ull);
+		CHECK(retry_delay_ns(RETRY_BACKOFF, n, 9) >= 9000000000ull);
+	}
+}
+
+static void test_names(void)
+{
+	char why[256];
+
+	CASE("endpoint and bucket names");
+	CHECK_INT(r2_bucket_check("my-bucket"), 0);
+	CHECK(r2_bucket_check("My"));
+	CHECK(r2_bucket_check("-ab"));
+	CHECK(r2_bucket_check("a_b"));
+	CHECK_INT(r2_endpoint_check("https://h/p", false, why, 256), 0);
+	CHECK_INT(r2_endpoint_check("http://127.0.0.1:1", false, why, 256), 0);
+	CHECK(r2_endpoint_check("http://example.com", false, why, 256));
+	CHECK_INT(r2_endpoint_check("http://example.com", true, why, 256), 0);
+	CHECK(r2_endpoint_check("https://", false, why, 256));
+	CHECK(r2_endpoint_check("ftp://x", false, why, 256));
+	CHECK(r2_endpoint_check("https://u@h", false, why, 256));
+	char *url = r2_endpoint_for_account("abc", "eu");
+	CHECK_STR(url, "https://abc.eu.r2.cloudflarestorage.com");
+	free(url);
+}
+
+int main(void)
+{
+	test_signatures();
+	test_encode();
+	test_list();
+	test_bad_lists();
+	test_errors();
+	test_retry();
+	test_names();
+	return check_done();
+}
