@@ -167,7 +167,7 @@ static int load_entry(struct slice key, struct slice val, void *arg)
 int blocks_create(const struct blocks_config *config, struct blocks **ret)
 {
 	struct blocks *b = xcalloc(1, sizeof(*b));
-	struct slice all = { NULL, 0 };
+	const struct slice all = { NULL, 0 }, first = { "", 1 };
 	char path[4096];
 	int err;
 
@@ -182,7 +182,7 @@ int blocks_create(const struct blocks_config *config, struct blocks **ret)
 	snprintf(path, sizeof(path), "%s/data", b->dir);
 	err = fsio_mkdirs(path);
 	if (!err)
-		err = batch_scan(b->batch, KV_EXTENT, all, all, load_entry, b);
+		err = batch_scan(b->batch, KV_EXTENT, all, first, load_entry, b);
 	if (err) {
 		blocks_destroy(b);
 		return err;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/control.h"
@@ -17,6 +17,21 @@ static int refuse(const char *why)
 {
 	fprintf(stderr, "r2fs mount: %s\n", why);
 	return 2;
+}
+
+/* The daemon works in /, so a path given from here must be absolute. */
+static void make_absolute(char **path)
+{
+	char *here;
+
+	if (!*path || **path == '/' || !strcmp(*path, "-") ||
+	    !strcmp(*path, "syslog") || !(here = getcwd(NULL, 0)))
+		return;
+	char *full = xasprintf("%s/%s", here, *path);
+
+	free(here);
+	free(*path);
+	*path = full;
 }
 
 static int check_mountpoint(struct config *c, const char *path, char *why,
@@ -78,6 +93,10 @@ int cli_mount(int argc, char **argv)
 		status = refuse("give BUCKET[/PREFIX] and MOUNTPOINT: see r2fs "
 				"mount --help");
 	} else {
+		make_absolute(&c.credentials);
+		make_absolute(&c.cache_dir);
+		make_absolute(&c.ca_bundle);
+		make_absolute(&c.log_file);
 		status = mount_run(&c);
 	}
 	config_release(&c);

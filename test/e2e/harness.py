@@ -87,6 +87,23 @@ class Server:
             self.s3 = self.client()
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=body, **kw)
 
+    def put_raw(self, key, body):
+        """A key that clients would normalise: signed by botocore, sent as
+        it is."""
+        from urllib.parse import quote, urlsplit
+        import http.client
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+        path = f"/{BUCKET}/" + quote(key, safe="/~")
+        req = AWSRequest("PUT", self.endpoint + path, data=body)
+        S3SigV4Auth(Credentials(KEY, SECRET), "s3", "auto").add_auth(req)
+        c = http.client.HTTPConnection(urlsplit(self.endpoint).netloc)
+        c.request("PUT", path, body, dict(req.headers.items()))
+        answer = c.getresponse()
+        assert answer.status == 200, (key, answer.status, answer.read())
+        c.close()
+
     def put_tree(self, directory, prefix):
         for root, _, files in os.walk(directory):
             for name in files:

@@ -1,211 +1,112 @@
-"""Keys that are odd names, and keys that cannot be names at all."""
+"""Which keys become which names."""
 
 import os
-import unicodedata
+import unittest
 
-import pytest
-
-from harness import drop_caches, run
-
-pytestmark = pytest.mark.sanity
+from harness import Case, run
 
 
-def tree(path):
-    found = {}
-    for here, dirs, files in os.walk(path):
-        rel = os.path.relpath(here, path)
-        for d in dirs:
-            found[os.path.normpath(os.path.join(rel, d))] = None
-        for f in files:
-            with open(os.path.join(here, f), "rb") as file:
-                found[os.path.normpath(os.path.join(rel, f))] = file.read()
-    return found
+class Names(Case):
+    def test_ordinary_and_strange_names(self):
+        names = ["plain", "with space", "per%cent", "plus+and&amp;", "new\nline",
+                 "tab\there", "quote'\"", "uml\u00e4ut", "\u4e2d\u6587",
+                 "x" * 255, "...", ".hidden", "a=b?c#d", "\U0001f600"]
+        for n in names:
+            self.server.put("d/" + n, n.encode())
+        m = self.mount()
+        for n in names:
+            self.assertEqual(m.read("d/" + n), n.encode())
+        self.assertEqual(sorted(os.listdir(m.path + "/d")), sorted(names))
+        for n in names:
+            self.assertEqual(m.read("d/" + n), n.encode())
+
+    def test_keys_that_cannot_be_names_are_hidden_and_counted(self):
+        for key in ("ok", "a//b", "./x", "../y", "d/./z", "d/../w", "d/ok",
+                    "y" * 256):
+            self.server.put_raw(key, b"1")
+        m = self.mount()
+        self.assertEqual(sorted(os.listdir(m.path)), ["a", "d", "ok"])
+        self.assertEqual(os.listdir(m.path + "/a"), [])
+        self.assertEqual(os.listdir(m.path + "/d"), ["ok"])
+        self.assertEqual(m.stats()["names"]["hidden_keys"], 6)
+
+    def test_object_beside_folder(self):
+        self.server.put("a", b"object")
+        self.server.put("a-b", b"between")
+        self.server.put("a/b", b"inside")
+        m = self.mount()
+        self.assertEqual(sorted(os.listdir(m.path)), ["a", "a-b", "a.r2object"])
+        self.assertTrue(os.path.isdir(m.path + "/a"))
+        self.assertEqual(m.read("a/b"), b"inside")
+        self.assertEqual(m.read("a.r2object"), b"object")
+
+    def test_object_beside_folder_on_another_page(self):
+        self.server.put("a", b"object")
+        for i in range(1100):
+            self.server.put(f"a-{i:05}", b"x")
+        self.server.put("a/b", b"inside")
+        m = self.mount()
+        os.listdir(m.path)
+        names = os.listdir(m.path)
+        self.assertEqual(len(names), 1102)
+        self.assertIn("a.r2object", names)
+        self.assertEqual(m.read("a.r2object"), b"object")
+
+    def test_markers_empty_files_and_empty_folders(self):
+        self.server.put("empty/", b"")
+        self.server.put("d/", b"")
+        self.server.put("d/x", b"x")
+        self.server.put("zero", b"")
+        m = self.mount()
+        self.assertEqual(sorted(os.listdir(m.path)), ["d", "empty", "zero"])
+        self.assertEqual(os.listdir(m.path + "/empty"), [])
+        self.assertEqual(os.listdir(m.path + "/d"), ["x"])
+        self.assertEqual(m.read("zero"), b"")
+        self.assertEqual(os.stat(m.path + "/zero").st_size, 0)
+
+    def test_unlisted_empty_file(self):
+        for i in range(1001):
+            self.server.put(f"k{i:04}", b"")
+        m = self.mount()
+        self.assertEqual(m.read("k1000"), b"")
+
+    def test_missing_names(self):
+        self.server.put("d/x", b"x")
+        m = self.mount()
+        for name in ("nope", "d/nope", "d/x/y", "x" * 256):
+            with self.assertRaises(OSError):
+                os.stat(os.path.join(m.path, name))
+
+    def test_metadata_of_s3fs_and_rclone(self):
+        self.server.put("s3fs", b"1", Metadata={
+            "mode": "33184", "uid": "12", "gid": "34", "mtime": "1600000000"})
+        self.server.put("rclone", b"1", Metadata={
+            "mode": "100600", "mtime": "1600000000.5"})
+        self.server.put("link", b"s3fs", Metadata={"mode": "41471"})
+        self.server.put("zz", b"", Metadata={"colour": "red"})
+        m = self.mount()
+        for n in ("s3fs", "rclone", "link", "zz"):
+            os.listxattr(f"{m.path}/{n}", follow_symlinks=False)
+        m.unmount()
+        m = self.mount(cache=m.cache)
+        st = os.stat(m.path + "/s3fs")
+        self.assertEqual((st.st_mode & 0o777, st.st_uid, st.st_gid,
+                          st.st_mtime), (0o640, 12, 34, 1600000000))
+        self.assertEqual(os.stat(m.path + "/rclone").st_mode & 0o777, 0o600)
+        self.assertEqual(os.readlink(m.path + "/link"), "s3fs")
+        self.assertEqual(os.getxattr(m.path + "/zz", "user.colour"), b"red")
+        self.assertEqual(os.listxattr(m.path + "/zz"), ["user.colour"])
+        self.assertEqual(os.getxattr(m.path + "/zz", "user.r2fs.key"), b"zz")
+        with self.assertRaises(OSError):
+            os.getxattr(m.path + "/zz", "security.selinux")
+
+    def test_prefix_mount(self):
+        self.server.put("a/b/c", b"1")
+        self.server.put("other", b"2")
+        m = self.mount(bucket="bucket/a")
+        self.assertEqual(os.listdir(m.path), ["b"])
+        self.assertEqual(m.read("b/c"), b"1")
 
 
-def test_ordinary_odd_names(bench, sim):
-    names = ["with space", " leading", "trailing ", "new\nline", "tab\there",
-             "percent%41", "plus+", "amp&amp;", "quote'\"", "back\\slash",
-             "star*?", "[brackets]", "semi;colon", "hash#", "~tilde", "=",
-             "\u00fcml\u00e4ut", "\u65e5\u672c", "\U0001f600", "-dash",
-             "..dots", "...", ".hidden", "a.r2objectx", "\x01control", "\x7f"]
-    items = [(n, n.encode()) for n in names]
-    items += [("dir/" + n, n.encode()) for n in names]
-    sim.put_all("test", items)
-    mount = bench.mount(sim)
-    assert tree(mount.path) == {**{k: v for k, v in items}, "dir": None}
-    drop_caches()
-    for name in names:  # by name alone too
-        assert (mount.path / "dir" / name).read_bytes() == name.encode()
-    other = bench.mount(sim, cache=bench.folder / "cache2")
-    for name in names:
-        assert (other.path / "dir" / name).read_bytes() == name.encode()
-
-
-def test_markers_and_empty_things(bench, sim):
-    sim.put_all("test", [("marked/", b""), ("marked/file", b"1"),
-                         ("alone/", b""), ("empty", b""),
-                         ("outer/inner/", b""), ("weighty/", b"a body")])
-    mount = bench.mount(sim)
-    assert tree(mount.path) == {
-        "marked": None, "marked/file": b"1", "alone": None, "empty": b"",
-        "outer": None, "outer/inner": None, "weighty": None}
-    assert os.listdir(mount.path / "alone") == []
-    assert (mount.path / "empty").stat().st_size == 0
-    assert (mount.path / "alone").is_dir()
-
-
-def test_markers_by_name_alone(bench, sim):
-    sim.put_all("test", [("alone/", b""), ("outer/inner/", b"")])
-    mount = bench.mount(sim)
-    assert (mount.path / "outer" / "inner").is_dir()
-    assert (mount.path / "alone").is_dir()
-    assert not (mount.path / "alone" / "x").exists()
-
-
-def test_keys_that_cannot_be_names_are_hidden_and_counted(bench, sim):
-    bad = ["double//slash", "dot/./x", "dotdot/../x", "x" * 256,
-           "sub/" + "y" * 300, "/leading"]
-    good = ["double/ok", "dot/ok", "dotdot/ok", "sub/ok", "x" * 255]
-    sim.put_all("test", [(k, b"bad") for k in bad] +
-                [(k, b"good") for k in good])
-    mount = bench.mount(sim)
-    found = tree(mount.path)
-    assert {k for k, v in found.items() if v} == set(good)
-    assert all(v == b"good" for v in found.values() if v)
-    assert mount.stats()["names"]["hidden_keys"] >= len(bad) - 1
-    with pytest.raises(OSError):
-        os.stat(mount.path / ("x" * 256))
-    # a path through them leads nowhere else
-    assert sorted(os.listdir(mount.path / "dotdot")) == ["ok"]
-
-
-def test_an_object_beside_a_folder(bench, sim):
-    sim.put_all("test", [("a", b"the object"), ("a/b", b"below"),
-                         ("plain", b"p")])
-    for listed in (True, False):
-        mount = bench.mount(sim, cache=bench.folder / ("c%d" % listed))
-        if listed:
-            assert sorted(os.listdir(mount.path)) == ["a", "a.r2object",
-                                                      "plain"]
-        assert (mount.path / "a" / "b").read_bytes() == b"below"
-        assert (mount.path / "a.r2object").read_bytes() == b"the object"
-        assert not (mount.path / "plain.r2object").exists()
-
-
-def test_a_real_name_with_the_suffix(bench, sim):
-    sim.put_all("test", [("x.r2object", b"real")])
-    mount = bench.mount(sim)
-    assert (mount.path / "x.r2object").read_bytes() == b"real"
-    assert os.listdir(mount.path) == ["x.r2object"]
-
-
-def test_both_spellings_of_a_letter(bench, sim):
-    """R2 takes canonically equal keys for one object."""
-    nfd = unicodedata.normalize("NFD", "caf\u00e9")
-    nfc = unicodedata.normalize("NFC", nfd)
-    sim.put_all("test", [("d/" + nfd, b"coffee")])
-    mount = bench.mount(sim)
-    assert os.listdir(mount.path / "d") == [nfd]
-    assert (mount.path / "d" / nfd).read_bytes() == b"coffee"
-    assert (mount.path / "d" / nfc).read_bytes() == b"coffee"
-    assert not (mount.path / "d" / "cafe").exists()
-
-
-def test_longest_key(bench, sim):
-    key = "/".join(["k" * 200] * 5)  # 1004 bytes
-    key += "/" + "z" * (1024 - len(key) - 1)
-    assert len(key) == 1024
-    sim.put_all("test", [(key, b"far down")])
-    mount = bench.mount(sim)
-    assert (mount.path / key).read_bytes() == b"far down"
-    with pytest.raises(OSError):
-        (mount.path / (key + "1")).read_bytes()
-
-
-def test_sorting_traps(bench, sim):
-    """'-' and '.' sort before '/': names around a folder's in a listing."""
-    keys = ["a-b", "a.b", "a/b", "a/b/c", "a0", "a", "a!/x", "a!", "ab/",
-            "ab", "ab/c"]
-    sim.put_all("test", [(k, k.encode()) for k in keys])
-    mount = bench.mount(sim)
-    assert sorted(os.listdir(mount.path)) == sorted(
-        ["a-b", "a.b", "a", "a.r2object", "a0", "a!", "a!.r2object", "ab",
-         "ab.r2object"])
-    assert sorted(os.listdir(mount.path / "a")) == ["b", "b.r2object"]
-    assert (mount.path / "a" / "b" / "c").read_bytes() == b"a/b/c"
-    assert (mount.path / "a" / "b.r2object").read_bytes() == b"a/b"
-
-
-def test_shapes_of_a_listing(bench):
-    """Folders across page ends, and a folder listed through pages."""
-    sim = bench.sim()
-    items = [("p/%04d/x" % i, b"x") for i in range(1100)]
-    items += [("q/%04d" % i, b"x") for i in range(1000)]
-    items += [("r/%04d" % i, b"x") for i in range(2001)]
-    sim.put_all("test", items)
-    mount = bench.mount(sim)
-    for _ in range(2):
-        assert len(os.listdir(mount.path / "p")) == 1100
-        assert len(os.listdir(mount.path / "q")) == 1000
-        assert len(os.listdir(mount.path / "r")) == 2001
-        drop_caches()
-    with os.scandir(mount.path / "r") as entries:  # left in the middle
-        for i, entry in enumerate(entries):
-            if i == 1500:
-                break
-    run("rmdir", "--ignore-fail-on-non-empty", mount.path / "r", check=False)
-
-
-def test_stable_inode_numbers(bench, sim):
-    sim.put_all("test", [("d/%d" % i, b"x") for i in range(20)])
-    mount = bench.mount(sim, metadata_ttl="indefinite")
-
-    def numbers():
-        return {e.name: (e.inode(), e.stat().st_ino)
-                for e in os.scandir(mount.path / "d")}
-
-    first = numbers()
-    assert all(a == b for a, b in first.values())
-    assert len(set(first.values())) == 20
-    drop_caches()
-    assert numbers() == first
-    mount.remount()
-    assert numbers() == first
-
-
-def test_metadata_of_other_tools(bench, sim):
-    """s3fs writes decimal modes with the type, rclone octal and fractions."""
-    def meta(**m):
-        return {"Metadata": m}
-
-    sim.put_all("test", [
-        ("m/s3fs", b"1", meta(mode="33188", uid="1000", gid="1001",
-                            mtime="1500000000")),
-        ("m/rclone", b"2", meta(mode="100600", mtime="1500000000.25")),
-        ("m/link", b"s3fs", meta(mode="41471", mtime="1500000000")),
-        ("m/tagged", b"3", meta(colour="blue"))])
-    mount = bench.mount(sim)
-    m = mount.path / "m"
-    (m / "s3fs").read_bytes()
-    st = (m / "s3fs").stat()
-    assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (0o644, 1000, 1001)
-    assert st.st_mtime == 1500000000
-    (m / "rclone").read_bytes()
-    st = (m / "rclone").stat()
-    assert st.st_mode & 0o7777 == 0o600
-    assert st.st_mtime == 1500000000.25
-    assert os.readlink(m / "link") == "s3fs"
-    assert (m / "link").read_bytes() == b"1"
-    assert os.getxattr(m / "tagged", "user.colour") == b"blue"
-    assert "user.colour" in os.listxattr(m / "tagged")
-    assert os.getxattr(m / "tagged", "user.r2fs.key") == b"m/tagged"
-    etag = os.getxattr(m / "tagged", "user.r2fs.etag").decode()
-    assert etag.strip('"') == "eccbc87e4b5ce2fe28308fd9f2a7baf3"
-    with pytest.raises(OSError):
-        os.getxattr(m / "tagged", "user.none")
-    sim.reset()
-    for probe in ("security.selinux", "system.posix_acl_access",
-                  "security.capability"):
-        with pytest.raises(OSError):
-            os.getxattr(m / "tagged", probe)
-    assert sim.total == 0
+if __name__ == "__main__":
+    unittest.main()
