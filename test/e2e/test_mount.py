@@ -58,11 +58,6 @@ class Mounting(Case):
         self.assertIn("mkdir", run(*m.argv, check=False).stderr)
         m.stop()
 
-    def test_clock_off_is_learnt(self):
-        self.server.faults("op=LIST action=skew:7200")
-        m = self.mount()
-        self.assertEqual(m.stats()["requests"]["retries"], 1)
-
     def test_cache_folder_in_use(self):
         m = self.mount()
         self.refused("in use", str(m.pid), options=("--cache-dir", m.cache))
