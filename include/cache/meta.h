@@ -27,6 +27,8 @@ enum meta_flags {
 	META_SHADOWED = 1 << 2, /* META_FILE that lies beside a directory of the
 				 * same name and is shown under the suffix */
 	META_INFREQUENT = 1 << 3, /* storage class STANDARD_IA */
+	META_STAGED = 1 << 4, /* content is not in R2 yet: a listing neither
+			       * replaces nor removes the name */
 };
 
 struct meta_rec {
@@ -60,6 +62,12 @@ MUST_CHECK int meta_put(struct meta *m, uint64_t parent, const char *name,
 			const struct meta_rec *rec, struct meta_rec *ret);
 
 MUST_CHECK int meta_del(struct meta *m, uint64_t parent, const char *name);
+
+/* The record moves to another name with its number, content id and blob; what
+ * the new name was is replaced, the old one becomes absent. A directory takes
+ * its names along. -ENOENT. */
+MUST_CHECK int meta_move(struct meta *m, uint64_t from_dir, const char *from,
+			 uint64_t to_dir, const char *to, int64_t now_ns);
 
 /* Gives the name's record a content id if it has none (allocating one) and
  * returns it; the etag must still be `etag`, else -ESTALE. */

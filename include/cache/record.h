@@ -32,7 +32,7 @@ MUST_CHECK int record_dentry_decode(const void *p, size_t n,
 
 /* Only what a sweep needs; checks no more than it reads. */
 MUST_CHECK int record_dentry_peek(const void *p, size_t n, uint8_t *kind,
-				  uint64_t *ino, uint32_t *gen);
+				  uint8_t *flags, uint64_t *ino, uint32_t *gen);
 
 struct record_dir {
 	struct meta_dir dir;

@@ -23,10 +23,12 @@ struct inode {
 	struct map_node node;
 	/* immutable */
 	uint64_t ino;
-	struct inode *parent; /* holds a reference; NULL for the root */
 	uint8_t kind; /* META_FILE or META_DIR */
 	bool shadowed; /* META_SHADOWED */
 	/* guarded by vfs.lock */
+	struct inode *parent; /* holds a reference; NULL for the root */
+	char *name;
+	bool unlinked; /* no name leads here any more */
 	uint64_t nlookup;
 	unsigned refs;
 	uint8_t flags; /* enum meta_flags */
@@ -42,7 +44,15 @@ struct inode {
 	char *etag;
 	struct scan *scan; /* a listing under way, or NULL */
 	unsigned asked; /* single requests since the last listing */
-	char name[];
+	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
+	unsigned opens, writers; /* handles; those that may write */
+	unsigned staged; /* directories: children with a wb */
+};
+
+/* Where an inode is just now. */
+struct place {
+	struct inode *parent; /* a reference; NULL for the root */
+	char name[CACHE_NAME_MAX + 1];
 };
 
 /* A name being asked for on the wire; later callers wait for it. */
@@ -71,6 +81,10 @@ struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
 			     const char *name, const struct meta_rec *rec);
 struct inode *inode_get(struct vfs *v, uint64_t ino); /* +ref, NULL unknown */
 void inode_put(struct vfs *v, struct inode *i);
+void inode_free(struct inode *i); /* the memory only */
+/* -ESTALE: unlinked. The root's place has no parent. */
+MUST_CHECK int inode_place(struct vfs *v, struct inode *i, struct place *ret);
+void place_put(struct vfs *v, struct place *p);
 void inode_count_lookup(struct vfs *v, struct inode *i);
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
 void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);

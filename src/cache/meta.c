@@ -361,3 +361,40 @@ int meta_cid(struct meta *m, uint64_t parent, const char *name,
 	meta_rec_release(&known.rec);
 	return err;
 }
+
+/* The name becomes absent; what was below it lives on elsewhere. */
+static int leave(struct meta *m, uint64_t dir, const char *name, int64_t now_ns)
+{
+	struct meta_rec absent = { .kind = META_ABSENT, .checked_ns = now_ns };
+	struct known known;
+	struct meta_op op;
+	struct meta_key k;
+	int err = meta_key_init(&k, dir, name);
+
+	if (err)
+		return err;
+	meta_op_begin(&op, m, dir);
+	err = meta_op_get(&op, meta_key_slice(&k), &known);
+	if (!err)
+		err = store(&op, meta_key_slice(&k), &absent,
+			    op.listing ? op.listing->gen : known.gen);
+	if (!err && op.listing)
+		count(op.listing, &known, false);
+	meta_op_end(&op);
+	meta_rec_release(&known.rec);
+	return err;
+}
+
+int meta_move(struct meta *m, uint64_t from_dir, const char *from,
+	      uint64_t to_dir, const char *to, int64_t now_ns)
+{
+	struct meta_rec rec;
+	int err = meta_get(m, from_dir, from, &rec);
+
+	if (err)
+		return err;
+	rec.checked_ns = now_ns;
+	err = meta_put(m, to_dir, to, &rec, NULL);
+	meta_rec_release(&rec);
+	return err ? err : leave(m, from_dir, from, now_ns);
+}

@@ -164,10 +164,12 @@ static void expect_page(struct meta_op *op, struct meta_key *lo,
 }
 
 /* A name put since the listing began is newer than the page when R2 confirmed
- * it later. */
+ * it later; one that waits for its upload is newer than R2. */
 static bool is_newer(const struct meta_op *op, const struct known *known,
 		     const struct meta_rec *rec)
 {
+	if (known->exists && known->rec.flags & META_STAGED)
+		return true;
 	return op->listing && known->exists &&
 	       known->gen == op->listing->gen &&
 	       known->rec.checked_ns > rec->checked_ns;
@@ -226,15 +228,15 @@ static int sweep_one(struct slice key, struct slice val, void *arg)
 	struct sweep *s = arg;
 	uint64_t ino;
 	uint32_t gen;
-	uint8_t kind;
+	uint8_t kind, flags;
 
 	if (key.n <= sizeof(s->last.bytes)) {
 		memcpy(s->last.bytes, key.p, key.n);
 		s->last.len = key.n;
 	}
-	if (record_dentry_peek(val.p, val.n, &kind, &ino, &gen))
+	if (record_dentry_peek(val.p, val.n, &kind, &flags, &ino, &gen))
 		batch_del(s->meta->batch, KV_DENTRY, key);
-	else if (gen != s->gen)
+	else if (gen != s->gen && !(flags & META_STAGED))
 		meta_drop(s->meta, key, kind, ino);
 	else
 		s->visible += kind != META_ABSENT;
@@ -384,9 +386,9 @@ static int collect_one(struct slice key, struct slice val, void *arg)
 	struct sweep *s = arg;
 	uint64_t ino = 0;
 	uint32_t gen;
-	uint8_t kind;
+	uint8_t kind, flags;
 
-	if (record_dentry_peek(val.p, val.n, &kind, &ino, &gen))
+	if (record_dentry_peek(val.p, val.n, &kind, &flags, &ino, &gen))
 		kind = META_ABSENT;
 	meta_drop(s->meta, key, kind, ino);
 	return --s->left == 0;

@@ -370,13 +370,14 @@ int record_dentry_decode(const void *p, size_t n, struct meta_rec *rec,
 	return -EBADMSG;
 }
 
-int record_dentry_peek(const void *p, size_t n, uint8_t *kind, uint64_t *ino,
-		       uint32_t *gen)
+int record_dentry_peek(const void *p, size_t n, uint8_t *kind, uint8_t *flags,
+		       uint64_t *ino, uint32_t *gen)
 {
 	struct in in = { p, (const uint8_t *)p + n, false };
 
 	*kind = get_head(&in, META_DIR);
-	get_bytes(&in, 2);
+	*flags = get_byte(&in);
+	get_byte(&in);
 	*ino = get_varint(&in);
 	*gen = get_u32(&in);
 	return in.bad ? -EBADMSG : 0;

@@ -182,17 +182,22 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 static bool emit_dots(struct vfs_dir *d, uint64_t *off, bool plus,
 		      vfs_dir_emit *emit, void *arg)
 {
-	struct inode *up = d->inode->parent ? d->inode->parent : d->inode;
+	struct place place;
 
-	for (; *off < DOTS; ++*off) {
+	if (inode_place(d->v, d->inode, &place))
+		place.parent = NULL;
+	struct inode *up = place.parent ? place.parent : d->inode;
+	bool all = true;
+
+	for (; all && *off < DOTS; *off += all) {
 		struct vfs_dirent e = { .name = *off ? ".." : ".",
 					.next_off = *off + 1 };
 
 		inode_stat(d->v, *off ? up : d->inode, &e.entry.st);
-		if (!emit(&e, arg))
-			return false;
+		all = emit(&e, arg);
 	}
-	return true;
+	place_put(d->v, &place);
+	return all;
 }
 
 static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,

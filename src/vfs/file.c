@@ -33,17 +33,24 @@ static int open_content(struct vfs *v, struct inode *i,
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	uint64_t cid, size;
-	int err = inode_key(v, i, key);
+	struct place place;
+	int err = inode_place(v, i, &place);
 
 	if (err)
 		return err;
+	err = inode_key(v, i, key);
+	if (err) {
+		place_put(v, &place);
+		return err;
+	}
 	mutex_lock(&v->lock);
 	snprintf(etag, sizeof(etag), "%s", i->etag);
 	size = i->size;
 	cid = i->cid;
 	mutex_unlock(&v->lock);
-	if (!cid && meta_cid(v->meta, i->parent->ino, i->name, etag, &cid))
+	if (!cid && meta_cid(v->meta, place.parent->ino, place.name, etag, &cid))
 		cid = meta_new_cid(v->meta);
+	place_put(v, &place);
 	mutex_lock(&v->lock);
 	if (strcmp(i->etag, etag) == 0)
 		i->cid = cid;

@@ -5,6 +5,7 @@
  * the table is only a memory of what is in use; it is not the truth about any
  * name. An update from a newer record is copied in under the table lock.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,13 +118,13 @@ static void update_locked(struct inode *i, const struct meta_rec *rec,
 static struct inode *inode_new(struct inode *parent, const char *name,
 			       const struct meta_rec *rec)
 {
-	struct inode *i = xcalloc(1, sizeof(*i) + strlen(name) + 1);
+	struct inode *i = xcalloc(1, sizeof(*i));
 
 	i->ino = rec->ino;
 	i->kind = rec->kind;
 	i->shadowed = rec->flags & META_SHADOWED;
 	i->parent = parent;
-	strcpy(i->name, name);
+	i->name = xstrdup(name);
 	return i;
 }
 
@@ -163,6 +164,13 @@ struct inode *inode_get(struct vfs *v, uint64_t ino)
 	return i;
 }
 
+void inode_free(struct inode *i)
+{
+	free(i->name);
+	free(i->etag);
+	free(i);
+}
+
 /* Frees i and every ancestor that nobody else needs. */
 static void reap_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock)
 {
@@ -170,8 +178,7 @@ static void reap_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock)
 		struct inode *parent = i->parent;
 
 		map_remove(&v->inodes, &i->node);
-		free(i->etag);
-		free(i);
+		inode_free(i);
 		if (parent)
 			parent->refs--;
 		i = parent;
@@ -206,7 +213,30 @@ void vfs_forget(struct vfs *v, uint64_t ino, uint64_t count)
 	mutex_unlock(&v->lock);
 }
 
-static int key_of(struct vfs *v, struct inode *i, char *out, size_t *len)
+int inode_place(struct vfs *v, struct inode *i, struct place *ret)
+{
+	int err = 0;
+
+	mutex_lock(&v->lock);
+	ret->parent = i->parent;
+	if (i->unlinked)
+		err = -ESTALE;
+	else if (i->parent)
+		i->parent->refs++;
+	snprintf(ret->name, sizeof(ret->name), "%s", i->name);
+	mutex_unlock(&v->lock);
+	if (err)
+		ret->parent = NULL;
+	return err;
+}
+
+void place_put(struct vfs *v, struct place *p)
+{
+	inode_put(v, p->parent);
+}
+
+static int key_of_locked(struct vfs *v, struct inode *i, char *out, size_t *len)
+	REQUIRES(v->lock)
 {
 	if (!i->parent) {
 		*len = strlen(v->config.prefix);
@@ -215,7 +245,7 @@ static int key_of(struct vfs *v, struct inode *i, char *out, size_t *len)
 		memcpy(out, v->config.prefix, *len + 1);
 		return 0;
 	}
-	int err = key_of(v, i->parent, out, len);
+	int err = key_of_locked(v, i->parent, out, len);
 	if (err)
 		return err;
 
@@ -230,6 +260,14 @@ static int key_of(struct vfs *v, struct inode *i, char *out, size_t *len)
 		out[(*len)++] = '/';
 	out[*len] = 0;
 	return 0;
+}
+
+static int key_of(struct vfs *v, struct inode *i, char *out, size_t *len)
+{
+	mutex_lock(&v->lock);
+	int err = key_of_locked(v, i, out, len);
+	mutex_unlock(&v->lock);
+	return err;
 }
 
 int inode_key(struct vfs *v, struct inode *i, char *out)

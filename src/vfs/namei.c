@@ -117,14 +117,18 @@ static void put_kind(struct vfs *v, uint64_t dir, const char *name,
 void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
 {
 	struct meta_rec rec;
+	struct place p;
 
+	if (inode_place(v, i, &p) || !p.parent)
+		return;
 	rec_from_attr(attr, clock_wall_ns(), &rec);
 	if (i->shadowed)
 		rec.flags |= META_SHADOWED;
-	put_record(v, i->parent ? i->parent->ino : 0, i->name, &rec);
+	put_record(v, p.parent->ino, p.name, &rec);
 	if (rec.ino == i->ino)
-		inode_put(v, inode_from_rec(v, i->parent, i->name, &rec));
+		inode_put(v, inode_from_rec(v, p.parent, p.name, &rec));
 	meta_rec_release(&rec);
+	place_put(v, &p);
 }
 
 /* ---- asking ---- */
@@ -354,18 +358,13 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	return err;
 }
 
-int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
-		  bool force)
+static int refresh_at(struct vfs *v, const struct vfs_ctx *ctx,
+		      struct inode *i, const struct place *p, bool force)
 {
 	struct meta_rec rec;
 	int64_t ttl;
-	int err;
+	int err = name_resolve(v, ctx, p->parent, p->name, force, &rec, &ttl);
 
-	if (!i->parent)
-		return 0;
-	if (!force && ttl_left(i->checked_ns, v->config.metadata_ttl_ns) > 0)
-		return 0;
-	err = name_resolve(v, ctx, i->parent, i->name, force, &rec, &ttl);
 	if (err == -ENOENT)
 		return -ESTALE;
 	if (err)
@@ -373,7 +372,29 @@ int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (rec.ino != i->ino)
 		err = -ESTALE;
 	else
-		inode_put(v, inode_from_rec(v, i->parent, i->name, &rec));
+		inode_put(v, inode_from_rec(v, p->parent, p->name, &rec));
 	meta_rec_release(&rec);
+	return err;
+}
+
+int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		  bool force)
+{
+	struct place p;
+	bool local;
+	int err;
+
+	mutex_lock(&v->lock);
+	local = i == v->root || i->wb || i->unlinked ||
+		(!force &&
+		 ttl_left(i->checked_ns, v->config.metadata_ttl_ns) > 0);
+	mutex_unlock(&v->lock);
+	if (local)
+		return 0;
+	err = inode_place(v, i, &p);
+	if (err)
+		return err;
+	err = refresh_at(v, ctx, i, &p, force);
+	place_put(v, &p);
 	return err;
 }

@@ -178,11 +178,11 @@ static void entry_from_key(struct meta_entry *e, const char *name, size_t n,
 	snprintf(e->rec.etag, sizeof(e->rec.etag), "%s", from->etag.s);
 }
 
+/* now: when the page was asked for; what changed since is newer. */
 static void names_from_list(struct scan *s, struct scan_page *p,
-			    const struct store_list *list, size_t skip)
+			    const struct store_list *list, size_t skip,
+			    int64_t now)
 {
-	int64_t now = clock_wall_ns();
-
 	s->hidden += list->skipped;
 	p->entries = xcalloc(list->n * 2 + 1, sizeof(*p->entries));
 	p->shown = xcalloc(list->n * 2 + 1, sizeof(*p->shown));
@@ -303,6 +303,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 {
 	char prefix[STORE_KEY_MAX + 1];
 	struct scan_page *p;
+	int64_t asked_ns = clock_wall_ns();
 	int err = inode_key(v, s->dir, prefix);
 
 	if (err)
@@ -321,7 +322,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 
 	p = xcalloc(1, sizeof(*p));
 	p->refs = 1;
-	names_from_list(s, p, &req->list, strlen(prefix));
+	names_from_list(s, p, &req->list, strlen(prefix), asked_ns);
 	settle_twins(v, s, p);
 	err = meta_dir_page(v->meta, s->dir->ino, s->gen, p->entries, p->n);
 	if (err)

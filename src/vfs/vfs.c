@@ -43,8 +43,7 @@ static void free_inode(struct map_node *n, void *arg)
 	struct inode *i = container_of(n, struct inode, node);
 
 	map_remove(&v->inodes, n);
-	free(i->etag);
-	free(i);
+	inode_free(i);
 }
 
 void vfs_destroy(struct vfs *v)
@@ -130,9 +129,9 @@ int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	err = inode_refresh(v, ctx, i, false);
 	if (!err) {
 		inode_stat(v, i, &ret->st);
-		ret->ttl_ns = i->parent ? ttl_left(i->checked_ns,
-						   v->config.metadata_ttl_ns) :
-					  v->config.metadata_ttl_ns;
+		ret->ttl_ns = i == v->root ? v->config.metadata_ttl_ns :
+					     ttl_left(i->checked_ns,
+						      v->config.metadata_ttl_ns);
 	}
 	inode_put(v, i);
 	return err;

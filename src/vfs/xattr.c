@@ -162,6 +162,7 @@ static int load(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 {
 	struct store_meta meta;
 	struct meta_rec rec;
+	struct place place;
 	int err;
 
 	memset(ps, 0, sizeof(*ps));
@@ -175,7 +176,11 @@ static int load(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		if (err)
 			return err;
 	}
-	err = meta_get(v->meta, i->parent->ino, i->name, &rec);
+	err = inode_place(v, i, &place);
+	if (err)
+		return err;
+	err = meta_get(v->meta, place.parent->ino, place.name, &rec);
+	place_put(v, &place);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	err = key_meta_unpack(rec.blob, rec.blob_len, &meta);

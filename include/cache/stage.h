@@ -1,0 +1,84 @@
+/*
+ * The folder stage/: files being written, and the journal of what is owed.
+ *
+ * A staged file is a sparse local file `<id>` with the set of ranges that
+ * hold written bytes, its size, and what part of the object it began from
+ * (the base) is still valid. Beside it lies its record `<id>.rec`
+ * (cache/journal.h). Unlike the rest of the cache folder this is precious:
+ * nothing here is removed except by staged_discard.
+ *
+ * Thread-safe. Data is written without a lock held; two writers of the same
+ * bytes race as on any file system.
+ */
+#ifndef CACHE_STAGE_H
+#define CACHE_STAGE_H
+
+#include <sys/types.h>
+
+#include "cache/journal.h"
+
+struct stage;
+struct staged;
+
+/* Makes the folder if missing. dir is the cache folder. */
+MUST_CHECK int stage_open(const char *dir, struct stage **ret);
+void stage_close(struct stage *s); /* no staged file may be open */
+
+/* Calls fn for the id of each record found; fn may open and discard it. */
+MUST_CHECK int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg),
+			  void *arg);
+
+/* Path of the staged bytes of an id; free it. */
+char *stage_path(struct stage *s, uint64_t id);
+
+/* A new empty staged file. -ENOSPC, ... */
+MUST_CHECK int staged_create(struct stage *s, struct staged **ret);
+/* One that an earlier run left; gives rec. -EBADMSG: the record is damaged. */
+MUST_CHECK int staged_load(struct stage *s, uint64_t id, struct staged **ret,
+			   struct journal_rec *rec);
+/* Reads a record without opening its file. */
+MUST_CHECK int stage_read_record(struct stage *s, uint64_t id,
+				 struct journal_rec *rec);
+void staged_close(struct staged *f); /* keeps file and record; NULL is fine */
+void staged_discard(struct staged *f); /* removes both and closes */
+
+uint64_t staged_id(const struct staged *f);
+int staged_fd(const struct staged *f);
+uint64_t staged_size(struct staged *f);
+uint64_t staged_base_len(struct staged *f);
+uint64_t staged_local_bytes(struct staged *f); /* sum of the ranges */
+
+/* Everything up to size comes from the base until written; a new file has
+ * size and base 0. */
+void staged_set_base(struct staged *f, uint64_t size);
+
+/* 0 or -errno (-ENOSPC). Grows the size. */
+MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,
+			    uint64_t off);
+/* Bytes of the base brought in: as a write, but never over written bytes, and
+ * not beyond what is left of the base. */
+MUST_CHECK int staged_write_base(struct staged *f, const void *buf, size_t n,
+				 uint64_t off);
+MUST_CHECK int staged_truncate(struct staged *f, uint64_t size);
+
+enum staged_kind { STAGED_LOCAL, STAGED_BASE, STAGED_HOLE };
+
+/* Where the bytes at off come from; *len (> 0) is cut to the run of that
+ * kind. off + *len must not pass the size. */
+enum staged_kind staged_kind_at(struct staged *f, uint64_t off, uint64_t *len);
+
+/* Does any written byte, or the end of the base before `end`, lie in
+ * [off, end)? False: the range is unchanged base. */
+bool staged_changed(struct staged *f, uint64_t off, uint64_t end);
+
+/* Reads local bytes and holes (zeros). */
+MUST_CHECK int staged_read(struct staged *f, void *buf, size_t n, uint64_t off);
+
+/*
+ * Writes the record: rec as given, with ranges, size and base_len filled in
+ * from the file. durable: bytes and record survive a power cut on return.
+ */
+MUST_CHECK int staged_save(struct staged *f, struct journal_rec *rec,
+			   bool durable);
+
+#endif

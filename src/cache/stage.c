@@ -1,0 +1,427 @@
+/*
+ * Local files under a journal of small text records: see cache/journal.h for
+ * why not a database. A record is replaced by writing a new one beside it and
+ * renaming, so a crash leaves the old one or the new one.
+ */
+#include "cache/stage.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fsio.h"
+#include "base/lock.h"
+#include "base/log.h"
+
+struct stage {
+	char *dir;
+	int dir_fd;
+	uint64_t next_id; /* atomic */
+};
+
+struct staged {
+	struct stage *stage;
+	uint64_t id;
+	int fd;
+	struct mutex lock;
+	/* guarded by lock */
+	struct ranges ranges;
+	uint64_t size, base_len;
+	struct mutex saving; /* one record write at a time */
+};
+
+/* ---- the folder ---- */
+
+static bool parse_id(const char *name, uint64_t *ret)
+{
+	char *end;
+
+	*ret = strtoull(name, &end, 16);
+	return end == name + 16 && (*end == 0 || strcmp(end, ".rec") == 0);
+}
+
+static int first_free_id(struct stage *s)
+{
+	DIR *d = opendir(s->dir);
+	struct dirent *e;
+	uint64_t id;
+
+	if (!d)
+		return -errno;
+	while ((e = readdir(d)))
+		if (parse_id(e->d_name, &id) && id >= s->next_id)
+			s->next_id = id + 1;
+	closedir(d);
+	return 0;
+}
+
+int stage_open(const char *dir, struct stage **ret)
+{
+	struct stage *s = xcalloc(1, sizeof(*s));
+	int err;
+
+	s->dir = xasprintf("%s/stage", dir);
+	s->next_id = 1;
+	s->dir_fd = -1;
+	err = fsio_mkdirs(s->dir);
+	if (!err)
+		err = s->dir_fd = fsio()->open(s->dir, O_RDONLY | O_DIRECTORY,
+					       0);
+	if (err >= 0)
+		err = first_free_id(s);
+	if (err < 0) {
+		stage_close(s);
+		return err;
+	}
+	*ret = s;
+	return 0;
+}
+
+void stage_close(struct stage *s)
+{
+	if (!s)
+		return;
+	if (s->dir_fd >= 0)
+		close(s->dir_fd);
+	free(s->dir);
+	free(s);
+}
+
+int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
+{
+	DIR *d = opendir(s->dir);
+	uint64_t *ids = NULL, id;
+	struct dirent *e;
+	size_t n = 0;
+
+	if (!d)
+		return -errno;
+	while ((e = readdir(d))) {
+		if (!parse_id(e->d_name, &id) || !strchr(e->d_name, '.'))
+			continue;
+		ids = xrealloc(ids, (n + 1) * sizeof(*ids));
+		ids[n++] = id;
+	}
+	closedir(d);
+	for (size_t i = 0; i < n; i++)
+		fn(ids[i], arg);
+	free(ids);
+	return 0;
+}
+
+char *stage_path(struct stage *s, uint64_t id)
+{
+	return xasprintf("%s/%016" PRIx64, s->dir, id);
+}
+
+static char *record_path(struct stage *s, uint64_t id)
+{
+	return xasprintf("%s/%016" PRIx64 ".rec", s->dir, id);
+}
+
+/* ---- life ---- */
+
+static struct staged *staged_new(struct stage *s, uint64_t id, int fd)
+{
+	struct staged *f = xcalloc(1, sizeof(*f));
+
+	f->stage = s;
+	f->id = id;
+	f->fd = fd;
+	mutex_init(&f->lock);
+	mutex_init(&f->saving);
+	return f;
+}
+
+int staged_create(struct stage *s, struct staged **ret)
+{
+	uint64_t id = __atomic_fetch_add(&s->next_id, 1, __ATOMIC_RELAXED);
+	CLEANUP(free) char *path = stage_path(s, id);
+	int fd = fsio()->open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (fd < 0)
+		return fd;
+	*ret = staged_new(s, id, fd);
+	return 0;
+}
+
+int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)
+{
+	CLEANUP(free) char *path = record_path(s, id);
+	CLEANUP(free) char *text = NULL;
+	CLEANUP(fd) int fd = fsio()->open(path, O_RDONLY, 0);
+	struct stat st;
+	ssize_t n;
+
+	memset(rec, 0, sizeof(*rec));
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st))
+		return -errno;
+	if (st.st_size > JOURNAL_MAX)
+		return -EBADMSG;
+	text = xmalloc(st.st_size + 1);
+	n = fsio()->pread(fd, text, st.st_size, 0);
+	return n < 0 ? (int)n : journal_decode(text, n, rec);
+}
+
+int staged_load(struct stage *s, uint64_t id, struct staged **ret,
+		struct journal_rec *rec)
+{
+	CLEANUP(free) char *path = stage_path(s, id);
+	struct staged *f;
+	int fd, err = stage_read_record(s, id, rec);
+
+	if (err)
+		return err;
+	fd = fsio()->open(path, O_RDWR, 0);
+	if (fd < 0) {
+		journal_release(rec);
+		return fd;
+	}
+	f = staged_new(s, id, fd);
+	for (unsigned i = 0; i < rec->ranges.n; i++)
+		ranges_add(&f->ranges, rec->ranges.r[i].off,
+			   rec->ranges.r[i].end);
+	f->size = rec->size;
+	f->base_len = rec->base_len;
+	*ret = f;
+	return 0;
+}
+
+void staged_close(struct staged *f)
+{
+	if (!f)
+		return;
+	close(f->fd);
+	ranges_release(&f->ranges);
+	mutex_release(&f->lock);
+	mutex_release(&f->saving);
+	free(f);
+}
+
+void staged_discard(struct staged *f)
+{
+	if (!f)
+		return;
+	CLEANUP(free) char *path = stage_path(f->stage, f->id);
+	CLEANUP(free) char *record = record_path(f->stage, f->id);
+	int err = fsio()->unlink(record);
+
+	if (err && err != -ENOENT)
+		log_warn("stage", "cannot remove %s: %s", record,
+			 strerror(-err));
+	fsio()->unlink(path);
+	staged_close(f);
+}
+
+uint64_t staged_id(const struct staged *f)
+{
+	return f->id;
+}
+
+int staged_fd(const struct staged *f)
+{
+	return f->fd;
+}
+
+uint64_t staged_size(struct staged *f)
+{
+	mutex_lock(&f->lock);
+	uint64_t size = f->size;
+	mutex_unlock(&f->lock);
+	return size;
+}
+
+uint64_t staged_base_len(struct staged *f)
+{
+	mutex_lock(&f->lock);
+	uint64_t len = f->base_len;
+	mutex_unlock(&f->lock);
+	return len;
+}
+
+uint64_t staged_local_bytes(struct staged *f)
+{
+	uint64_t sum = 0;
+
+	mutex_lock(&f->lock);
+	for (unsigned i = 0; i < f->ranges.n; i++)
+		sum += f->ranges.r[i].end - f->ranges.r[i].off;
+	mutex_unlock(&f->lock);
+	return sum;
+}
+
+/* ---- bytes ---- */
+
+void staged_set_base(struct staged *f, uint64_t size)
+{
+	mutex_lock(&f->lock);
+	f->size = f->base_len = size;
+	mutex_unlock(&f->lock);
+}
+
+int staged_write(struct staged *f, const void *buf, size_t n, uint64_t off)
+{
+	ssize_t put = fsio()->pwrite(f->fd, buf, n, (off_t)off);
+
+	if (put < 0)
+		return (int)put;
+	mutex_lock(&f->lock);
+	ranges_add(&f->ranges, off, off + n);
+	if (off + n > f->size)
+		f->size = off + n;
+	mutex_unlock(&f->lock);
+	return 0;
+}
+
+int staged_write_base(struct staged *f, const void *buf, size_t n, uint64_t off)
+{
+	uint64_t end = off + n, to;
+	int err = 0;
+
+	mutex_lock(&f->lock);
+	if (end > f->base_len)
+		end = f->base_len;
+	for (uint64_t at = off; at < end && !err; at = to) {
+		bool written = ranges_at(&f->ranges, at, &to);
+
+		if (to > end)
+			to = end;
+		if (written)
+			continue;
+		ssize_t put = fsio()->pwrite(f->fd,
+					     (const char *)buf + (at - off),
+					     to - at, (off_t)at);
+		if (put < 0)
+			err = (int)put;
+		else
+			ranges_add(&f->ranges, at, to);
+	}
+	mutex_unlock(&f->lock);
+	return err;
+}
+
+int staged_truncate(struct staged *f, uint64_t size)
+{
+	int err = 0;
+
+	mutex_lock(&f->lock);
+	if (size < f->size) {
+		ranges_remove(&f->ranges, size, UINT64_MAX);
+		if (f->base_len > size)
+			f->base_len = size;
+		err = fsio()->ftruncate(f->fd, (off_t)size);
+	}
+	f->size = size;
+	mutex_unlock(&f->lock);
+	return err;
+}
+
+static enum staged_kind kind_locked(struct staged *f, uint64_t off,
+				    uint64_t *len) REQUIRES(f->lock)
+{
+	enum staged_kind kind = STAGED_LOCAL;
+	uint64_t end;
+
+	if (!ranges_at(&f->ranges, off, &end)) {
+		kind = off < f->base_len ? STAGED_BASE : STAGED_HOLE;
+		if (kind == STAGED_BASE && end > f->base_len)
+			end = f->base_len;
+	}
+	if (end - off < *len)
+		*len = end - off;
+	return kind;
+}
+
+enum staged_kind staged_kind_at(struct staged *f, uint64_t off, uint64_t *len)
+{
+	mutex_lock(&f->lock);
+	enum staged_kind kind = kind_locked(f, off, len);
+	mutex_unlock(&f->lock);
+	return kind;
+}
+
+bool staged_changed(struct staged *f, uint64_t off, uint64_t end)
+{
+	mutex_lock(&f->lock);
+	bool changed = end > f->base_len || ranges_touch(&f->ranges, off, end);
+	mutex_unlock(&f->lock);
+	return changed;
+}
+
+/* A hole was never written, or was cut off by ftruncate: the local file has
+ * zeros there, or ends before it. */
+int staged_read(struct staged *f, void *buf, size_t n, uint64_t off)
+{
+	ssize_t got = fsio()->pread(f->fd, buf, n, (off_t)off);
+
+	if (got < 0)
+		return (int)got;
+	memset((char *)buf + got, 0, n - got);
+	return 0;
+}
+
+/* ---- the record ---- */
+
+static void copy_ranges(struct ranges *to, const struct ranges *from)
+{
+	to->n = to->cap = from->n;
+	to->r = xmalloc((from->n + 1) * sizeof(*to->r));
+	if (from->n)
+		memcpy(to->r, from->r, from->n * sizeof(*to->r));
+}
+
+static int write_record(struct stage *s, uint64_t id, const struct buf *b,
+			bool durable)
+{
+	CLEANUP(free) char *path = record_path(s, id);
+	CLEANUP(free) char *fresh = xasprintf("%s.new", path);
+	int fd = fsio()->open(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int err = 0;
+
+	if (fd < 0)
+		return fd;
+	ssize_t put = fsio()->pwrite(fd, b->data, b->len, 0);
+	if (put < 0)
+		err = (int)put;
+	if (!err && durable)
+		err = fsio()->fsync(fd);
+	close(fd);
+	if (!err)
+		err = fsio()->rename(fresh, path);
+	if (!err && durable)
+		err = fsio()->fsync(s->dir_fd);
+	if (err)
+		fsio()->unlink(fresh);
+	return err;
+}
+
+int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
+{
+	struct buf b;
+	int err = 0;
+
+	mutex_lock(&f->saving);
+	if (durable)
+		err = fsio()->fsync(f->fd);
+	mutex_lock(&f->lock);
+	ranges_release(&rec->ranges);
+	copy_ranges(&rec->ranges, &f->ranges);
+	rec->size = f->size;
+	rec->base_len = f->base_len;
+	mutex_unlock(&f->lock);
+	buf_init(&b, JOURNAL_MAX);
+	journal_encode(&b, rec);
+	if (!err)
+		err = b.failed ? -EFBIG :
+				 write_record(f->stage, f->id, &b, durable);
+	buf_release(&b);
+	mutex_unlock(&f->saving);
+	return err;
+}
