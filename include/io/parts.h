@@ -1,0 +1,41 @@
+/*
+ * How a file is cut into the parts of a multipart upload. Pure.
+ *
+ * R2's rules (r2-facts 2.5): at most 10,000 parts, all but the last of one
+ * size, that size between 5 MiB and 5 GiB - 5 MiB, the last one not larger.
+ */
+#ifndef IO_PARTS_H
+#define IO_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PARTS_MAX = 10000 };
+
+#define PART_MIN (5ull << 20)
+#define PART_MAX ((5ull << 30) - (5ull << 20))
+#define PART_COPY_MAX (512ull << 20) /* a larger server-side copy takes too
+				      * long for one request */
+#define OBJECT_MAX ((5ull << 40) - (5ull << 30))
+
+/* Does any byte of [off, end) have to travel? */
+typedef bool parts_changed_fn(void *arg, uint64_t off, uint64_t end);
+
+/* Part size for content that travels whole; `wish` is used when it suffices
+ * (0: 16 MiB). 0: the file is larger than an object can be. */
+uint64_t parts_size(uint64_t size, uint64_t wish);
+
+/*
+ * Part size for a file of `size` bytes of which the object already holds all
+ * that `changed` denies within [0, base_len): the one for which the fewest
+ * bytes travel, a request counted as 256 KiB. 0: too large.
+ */
+uint64_t parts_size_rewrite(uint64_t size, uint64_t base_len, uint64_t wish,
+			    parts_changed_fn *changed, void *arg);
+
+static inline unsigned parts_count(uint64_t size, uint64_t part_size)
+{
+	return size ? (unsigned)((size + part_size - 1) / part_size) : 1;
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* Part sizes: R2's limits for every size, and what a rewrite moves. */
+#include "check.h"
+#include "io/parts.h"
+
+#define GIB (1ull << 30)
+#define MIB (1ull << 20)
+
+struct change {
+	uint64_t off, end, base_len;
+};
+
+static bool changed(void *arg, uint64_t off, uint64_t end)
+{
+	struct change *c = arg;
+
+	return end > c->base_len || (off < c->end && c->off < end);
+}
+
+static bool legal(uint64_t size, uint64_t part)
+{
+	return part >= PART_MIN && part <= PART_MAX &&
+	       (size + part - 1) / part <= PARTS_MAX;
+}
+
+static void test_limits(void)
+{
+	for (uint64_t size = 1; size < OBJECT_MAX; size = size * 3 + 7)
+		CHECK(legal(size, parts_size(size, 0)));
+	CHECK(legal(OBJECT_MAX, parts_size(OBJECT_MAX, 0)));
+	CHECK(legal(OBJECT_MAX - 1, parts_size(OBJECT_MAX - 1, 5 * MIB)));
+	CHECK(parts_size(OBJECT_MAX + 1, 0) == 0);
+	CHECK(parts_size(100 * MIB, 0) == 16 * MIB);
+	CHECK(parts_size(100 * MIB, 1) == 5 * MIB);
+	CHECK(parts_size(100 * MIB, 6000 * MIB) <= PART_MAX);
+}
+
+static uint64_t moved(const struct change *c, uint64_t size, uint64_t part)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t off = 0; off < size; off += part) {
+		uint64_t end = off + part < size ? off + part : size;
+
+		if (changed((void *)c, off, end))
+			sum += end - off;
+	}
+	return sum;
+}
+
+static void test_append(void)
+{
+	uint64_t base = 5 * GIB, size = base + 4096;
+	struct change c = { base, size, base };
+	uint64_t part = parts_size_rewrite(size, base, 0, changed, &c);
+
+	CHECK(legal(size, part));
+	CHECK(moved(&c, size, part) < 40 * MIB);
+	CHECK((size + part - 1) / part < 32);
+}
+
+static void test_middle(void)
+{
+	uint64_t base = 2 * GIB + 12345;
+	struct change c = { GIB + 5, GIB + 4101, base };
+	uint64_t part = parts_size_rewrite(base, base, 0, changed, &c);
+
+	CHECK(legal(base, part));
+	CHECK(moved(&c, base, part) <= 64 * MIB);
+}
+
+static void test_shrunk_and_huge(void)
+{
+	struct change c = { 0, 1, 100 * GIB };
+	uint64_t size = 100 * GIB;
+
+	CHECK(legal(size, parts_size_rewrite(size, size, 0, changed, &c)));
+	c.base_len = 6 * MIB;
+	CHECK(legal(7 * MIB,
+		    parts_size_rewrite(7 * MIB, 6 * MIB, 0, changed, &c)));
+	CHECK(parts_size_rewrite(OBJECT_MAX + 1, 1, 0, changed, &c) == 0);
+}
+
+int main(void)
+{
+	CASE("every size gets a legal part size");
+	test_limits();
+	CASE("an append to 5 GiB moves little, in few requests");
+	test_append();
+	CASE("a change in the middle moves one part");
+	test_middle();
+	CASE("small remainders and impossible sizes");
+	test_shrunk_and_huge();
+	return check_done();
+}

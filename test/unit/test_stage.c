@@ -1,0 +1,159 @@
+/* Ranges against a model, journal records, staged files across a restart. */
+#include <unistd.h>
+
+#include "base/rand.h"
+#include "cache/stage.h"
+#include "check.h"
+
+enum { MODEL = 200 };
+
+static void test_ranges(void)
+{
+	struct ranges rs = { 0 };
+	bool model[MODEL] = { false };
+	bool same = true, shape = true;
+
+	CASE("ranges agree with a bitmap");
+	rand_seed(7);
+	for (int step = 0; step < 20000; step++) {
+		uint64_t a = rand_below(MODEL), b = a + rand_below(20), to;
+		bool add = rand_below(2);
+
+		if (b > MODEL)
+			b = MODEL;
+		if (add)
+			ranges_add(&rs, a, b);
+		else
+			ranges_remove(&rs, a, b);
+		for (uint64_t i = a; i < b; i++)
+			model[i] = add;
+		for (uint64_t i = 0; i < MODEL; i++)
+			same &= ranges_at(&rs, i, &to) == model[i] && to > i;
+		for (unsigned i = 1; i < rs.n; i++)
+			shape &= rs.r[i - 1].end < rs.r[i].off;
+	}
+	CHECK(same);
+	CHECK(shape);
+	CHECK(!ranges_touch(&rs, 5, 5));
+	CHECK(ranges_cover(&rs, 5, 5));
+	ranges_release(&rs);
+}
+
+static void fill_record(struct journal_rec *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->state = JOURNAL_OWED;
+	r->create = r->deferred = true;
+	r->key = strdup("a b/%41/\n\xc3\xa4");
+	r->base_key = strdup("old");
+	strcpy(r->base_etag, "e1-2");
+	r->base_size = 77;
+	r->base_len = 70;
+	r->size = 1ull << 40;
+	ranges_add(&r->ranges, 3, 9);
+	ranges_add(&r->ranges, 100, 1ull << 39);
+	r->blob = memcpy(malloc(6), "a\0b c\0", 6);
+	r->blob_len = 6;
+	r->upload_id = strdup("x+/=%");
+	r->part_size = 16 << 20;
+	r->nparts = 3;
+	r->parts = calloc(3, sizeof(*r->parts));
+	strcpy(r->parts[2].etag, "abc");
+	r->why = strdup("403 no permission\n");
+	r->changed_ns = 123456789;
+}
+
+static void test_journal(void)
+{
+	struct journal_rec a, b;
+	struct buf out;
+	bool refused = true;
+
+	CASE("a record survives; any damage refuses it");
+	fill_record(&a);
+	buf_init(&out, JOURNAL_MAX);
+	journal_encode(&out, &a);
+	CHECK_INT(journal_decode(out.data, out.len, &b), 0);
+	CHECK(strcmp(a.key, b.key) == 0 && strcmp(a.why, b.why) == 0);
+	CHECK(b.create && b.deferred && b.state == JOURNAL_OWED);
+	CHECK(b.blob_len == 6 && memcmp(a.blob, b.blob, 6) == 0);
+	CHECK(b.ranges.n == 2 && b.ranges.r[1].end == 1ull << 39);
+	CHECK(b.nparts == 3 && !b.parts[0].etag[0]);
+	CHECK(strcmp(b.parts[2].etag, "abc") == 0);
+	CHECK(strcmp(b.upload_id, a.upload_id) == 0 && b.base_len == 70);
+	journal_release(&b);
+	for (size_t n = 0; n < out.len; n++)
+		refused &= journal_decode(out.data, n, &b) == -EBADMSG;
+	for (size_t i = 0; i < out.len; i++) {
+		out.data[i] ^= 4;
+		refused &= journal_decode(out.data, out.len, &b) == -EBADMSG;
+		out.data[i] ^= 4;
+	}
+	CHECK(refused);
+	buf_release(&out);
+	journal_release(&a);
+}
+
+static bool holds(struct staged *f, uint64_t off, const char *want, size_t n)
+{
+	char got[64];
+
+	return staged_read(f, got, n, off) == 0 && memcmp(got, want, n) == 0;
+}
+
+static void test_staged(const char *dir)
+{
+	struct journal_rec rec = { .state = JOURNAL_OPEN };
+	struct stage *s;
+	struct staged *f;
+	uint64_t len, id;
+
+	CASE("a staged file and its record across a restart");
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(staged_create(s, &f), 0);
+	staged_set_base(f, 100);
+	CHECK_INT(staged_write(f, "hello", 5, 10), 0);
+	CHECK_INT(staged_write_base(f, "BBBBBBBBBBBBBBBBBBBB", 20, 0), 0);
+	CHECK(holds(f, 8, "BBhelloBBBBB", 12));
+	len = 1000;
+	CHECK(staged_kind_at(f, 0, &len) == STAGED_LOCAL && len == 20);
+	len = 1000;
+	CHECK(staged_kind_at(f, 20, &len) == STAGED_BASE && len == 80);
+	CHECK_INT(staged_truncate(f, 12), 0);
+	CHECK_INT(staged_truncate(f, 50), 0);
+	len = 1000;
+	CHECK(staged_kind_at(f, 12, &len) == STAGED_HOLE);
+	CHECK(holds(f, 10, "he\0\0\0", 5));
+	CHECK(staged_changed(f, 40, 50) && !staged_changed(f, 5, 5));
+	rec.key = strdup("k");
+	CHECK_INT(staged_save(f, &rec, true), 0);
+	journal_release(&rec);
+	id = staged_id(f);
+	staged_close(f);
+	stage_close(s);
+
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(staged_load(s, id, &f, &rec), 0);
+	CHECK(staged_size(f) == 50 && staged_base_len(f) == 12);
+	CHECK(staged_local_bytes(f) == 12 && strcmp(rec.key, "k") == 0);
+	CHECK(holds(f, 10, "he\0", 3));
+	journal_release(&rec);
+	staged_discard(f);
+	CHECK_INT(staged_load(s, id, &f, &rec), -ENOENT);
+	stage_close(s);
+}
+
+int main(void)
+{
+	char dir[] = "/tmp/r2fs-stage-XXXXXX", path[64];
+
+	test_ranges();
+	test_journal();
+	if (!mkdtemp(dir))
+		return 1;
+	test_staged(dir);
+	snprintf(path, sizeof(path), "%s/stage", dir);
+	rmdir(path);
+	CHECK_INT(rmdir(dir), 0);
+	return check_done();
+}
