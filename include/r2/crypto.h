@@ -19,6 +19,10 @@ void crypto_md5(const void *p, size_t n, uint8_t out[MD5_BYTES]);
 /* MD5 of a file range. -errno of the read; -EIO if the file is shorter. */
 MUST_CHECK int crypto_md5_fd(int fd, off_t off, uint64_t n,
 			     uint8_t out[MD5_BYTES]);
+/* MD5 over n MD5s in hex, found at p + i * stride + at: the ETag of a
+ * multipart upload. -EINVAL: one is not 32 hex digits. */
+MUST_CHECK int crypto_md5_of_hex(const void *p, size_t stride, size_t at,
+				 unsigned n, uint8_t out[MD5_BYTES]);
 void crypto_hex(const uint8_t *p, size_t n, char *out); /* 2n + 1 bytes */
 void crypto_base64(const uint8_t *p, size_t n, char *out); /* 4(n/3+1) + 1 */
 

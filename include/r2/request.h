@@ -22,15 +22,19 @@ MUST_CHECK int request_target_init(struct request_target *t,
 				   const char *region);
 void request_target_release(struct request_target *t);
 
-enum { REQUEST_HEADERS = 12 };
+enum { REQUEST_HEADERS = 24 + 64 }; /* 64 metadata pairs */
 
 struct request { /* owns what http.url and http.headers point at */
 	struct buf url, auth, scratch;
 	struct http_header headers[REQUEST_HEADERS];
 	unsigned nheaders;
+	struct buf document; /* a body made here: XML */
+	struct buf source; /* x-amz-copy-source */
+	struct buf meta_names;
 	char stamp[17];
 	char range[64];
-	char if_match[96], if_none_match[96];
+	char md5[32];
+	char if_match[96], if_none_match[96], source_if_match[96];
 };
 
 void request_init(struct request *r);
@@ -39,8 +43,9 @@ void request_release(struct request *r);
 struct request_variant {
 	uint64_t skip; /* bytes of the range already received */
 	const char *if_match; /* ETag a resumed GET must match, or NULL */
-	bool as_head; /* send HEAD for a GET */
+	bool as_head; /* send HEAD for the key instead */
 	bool any_encoding; /* accept the stored Content-Encoding */
+	bool unconditional; /* the server knows no conditions on writes */
 };
 
 /* Fills r for one attempt at req at time_s (corrected for skew) and sets

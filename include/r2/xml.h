@@ -25,6 +25,18 @@ bool xml_parse_error(const void *body, size_t n, struct xml_error *ret);
 MUST_CHECK int xml_parse_list(const void *body, size_t n,
 			      struct store_list *ret);
 
+struct xml_result { /* of a write */
+	struct store_etag etag; /* "" if the document has none */
+	char *upload_id; /* to be freed, NULL if none */
+	unsigned failed; /* DeleteResult: keys with an <Error> */
+	char failure[256]; /* "KEY: CODE MESSAGE" of the first */
+};
+
+/* InitiateMultipartUploadResult, CopyObjectResult, CopyPartResult,
+ * CompleteMultipartUploadResult, DeleteResult. -EBADMSG. */
+MUST_CHECK int xml_parse_result(const void *body, size_t n,
+				struct xml_result *ret);
+
 /* "2026-01-02T03:04:05.678Z" -> ns since 1970; -EINVAL. */
 MUST_CHECK int xml_parse_time(const char *s, int64_t *ret_ns);
 

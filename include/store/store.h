@@ -22,6 +22,7 @@
 
 enum {
 	STORE_KEY_MAX = 1024, /* bytes, r2-facts: limits */
+	STORE_DELETE_MAX = 1000, /* keys a DELETE_MANY */
 	STORE_LIST_MAX = 1000, /* names a page */
 };
 
@@ -29,8 +30,21 @@ enum store_op {
 	STORE_GET, /* key [range] [conditions] -> attr, body */
 	STORE_HEAD, /* key [conditions] -> attr */
 	STORE_LIST, /* prefix [delimiter] [token|start_after] -> list */
+	STORE_PUT, /* key body [put_meta] [conditions] -> attr.etag */
+	STORE_DELETE, /* key; a key that is not there is fine */
+	STORE_DELETE_MANY, /* keys -> nfailed, why of the first failure */
+	STORE_COPY, /* source_key key [put_meta] [conditions] -> attr.etag */
+	STORE_MPU_CREATE, /* key [put_meta] -> ret_upload_id */
+	STORE_MPU_PART, /* key upload_id part_number body -> attr.etag */
+	STORE_MPU_COPY, /* key upload_id part_number source_key range -> etag */
+	STORE_MPU_COMPLETE, /* key upload_id parts [conditions] -> attr.etag */
+	STORE_MPU_ABORT, /* key upload_id; one that is gone is fine */
 	STORE_OPS
 };
+
+/* What a COPY does with the source's metadata. MERGE is R2's own (r2-facts
+ * 2.4): the source's, overridden by the pairs given. */
+enum store_directive { STORE_META_COPY, STORE_META_REPLACE, STORE_META_MERGE };
 
 /* Price class of an operation, for the counters (Cloudflare's R2 pricing). */
 enum store_class { STORE_CLASS_A, STORE_CLASS_B, STORE_CLASS_FREE };
@@ -79,6 +93,21 @@ struct store_list { /* owned by the request; store_list_release */
 	char *next_token; /* NULL unless truncated */
 };
 
+/* Bytes to send: of a file (a hole is zeros), or of memory when fd < 0. */
+struct store_body {
+	int fd;
+	off_t off;
+	uint64_t len;
+	const void *data;
+	uint8_t md5[16];
+	bool summed; /* md5 is set: by store_body_sum */
+};
+
+struct store_part {
+	unsigned number; /* 1 .. 10,000 */
+	struct store_etag etag;
+};
+
 struct store_req {
 	/* what: borrowed until done() */
 	enum store_op op;
@@ -90,6 +119,22 @@ struct store_req {
 	 * -ESTALE; if_none_match failed: error 0 and `not_modified`. */
 	const char *if_match;
 	const char *if_none_match;
+	/* Writing. if_match and if_absent speak of the object at `key`; when
+	 * another is there: -ESTALE, -EEXIST. An attempt whose answer was lost
+	 * is told apart from somebody else's write by the ETag. */
+	bool if_absent;
+	struct store_body body;
+	const struct store_meta *put_meta; /* NULL: none */
+	const char *content_type; /* NULL: application/octet-stream */
+	const char *source_key;
+	const char *source_if_match; /* COPY only: R2 has none for parts */
+	enum store_directive directive;
+	const char *upload_id;
+	unsigned part_number;
+	const struct store_part *parts; /* ascending */
+	unsigned nparts;
+	const char *const *keys; /* DELETE_MANY: at most STORE_DELETE_MAX */
+	unsigned nkeys;
 	/* LIST */
 	const char *prefix; /* "" for none */
 	const char *token; /* continuation, or NULL */
@@ -115,6 +160,8 @@ struct store_req {
 	struct store_attr attr;
 	size_t buf_len;
 	struct store_list list;
+	char *ret_upload_id; /* owned by the request */
+	unsigned nfailed; /* DELETE_MANY: keys that could not be deleted */
 
 	void *arg; /* the caller's */
 	void *impl; /* the store's while submitted */
@@ -125,7 +172,7 @@ struct store_counters {
 	uint64_t class_a, class_b, class_free;
 	uint64_t retries, failures; /* attempts after the first; final errors */
 	uint64_t throttled; /* 429 and 503 seen */
-	uint64_t bytes_in; /* bodies */
+	uint64_t bytes_in, bytes_out; /* bodies */
 	uint64_t latency_us[STORE_OPS]; /* sum over finished requests */
 	uint64_t latency_max_us[STORE_OPS];
 	uint64_t finished[STORE_OPS];
@@ -139,7 +186,11 @@ void store_cancel(struct store *s, struct store_req *req); /* done -> -ECANCELED
 void store_counters_get(struct store *s, struct store_counters *ret);
 void store_destroy(struct store *s);
 
-/* Zeroes req and sets max_keys = 1000. */
+/* Computes the body's MD5 on the caller's thread; a PUT or PART must have it.
+ * -errno of reading the file. */
+MUST_CHECK int store_body_sum(struct store *s, struct store_body *body);
+
+/* Zeroes req, sets max_keys = 1000 and body.fd = -1. */
 void store_req_init(struct store_req *req, enum store_op op);
 /* Frees what results the request holds; the struct stays the caller's. */
 void store_req_release(struct store_req *req);

@@ -11,6 +11,7 @@
 struct store_ops {
 	void (*submit)(struct store *s, struct store_req *req);
 	void (*cancel)(struct store *s, struct store_req *req);
+	int (*sum)(struct store *s, struct store_body *body);
 	void (*counters)(struct store *s, struct store_counters *ret);
 	void (*destroy)(struct store *s);
 };

@@ -4,10 +4,14 @@
  */
 #include "r2/crypto.h"
 
+#include <ctype.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 void crypto_sha256(const void *p, size_t n, uint8_t out[SHA256_BYTES])
@@ -54,6 +58,37 @@ int crypto_md5_fd(int fd, off_t off, uint64_t n, uint8_t out[MD5_BYTES])
 	EVP_DigestFinal_ex(ctx, out, NULL);
 	EVP_MD_CTX_free(ctx);
 	free(buf);
+	return err;
+}
+
+static bool unhex(const char *s, uint8_t out[MD5_BYTES])
+{
+	unsigned byte;
+
+	if (strlen(s) != 2 * MD5_BYTES)
+		return false;
+	for (int i = 0; i < MD5_BYTES; i++) {
+		if (!isxdigit((unsigned char)s[2 * i]) ||
+		    sscanf(s + 2 * i, "%2x", &byte) != 1)
+			return false;
+		out[i] = (uint8_t)byte;
+	}
+	return true;
+}
+
+int crypto_md5_of_hex(const void *p, size_t stride, size_t at, unsigned n,
+		      uint8_t out[MD5_BYTES])
+{
+	uint8_t *all = xmalloc((size_t)n * MD5_BYTES + 1);
+	int err = 0;
+
+	for (unsigned i = 0; i < n && !err; i++)
+		if (!unhex((const char *)p + i * stride + at,
+			   all + i * MD5_BYTES))
+			err = -EINVAL;
+	if (!err)
+		crypto_md5(all, (size_t)n * MD5_BYTES, out);
+	free(all);
 	return err;
 }
 

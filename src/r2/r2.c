@@ -15,9 +15,14 @@
  * A GET's bytes go straight to the caller's buffer, but only after status,
  * range, ETag and encoding have been checked; a transfer that breaks goes on
  * from the last byte with If-Match, so two versions cannot meet in a buffer.
+ *
+ * A conditional write whose answer was lost is refused by our own object when
+ * it is repeated. Such a refusal is therefore confirmed by a HEAD: the ETag
+ * that the write would have made means it was done.
  */
 #include "r2/r2.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +33,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/task.h"
+#include "r2/crypto.h"
 #include "r2/request.h"
 #include "r2/retry.h"
 #include "r2/xml.h"
@@ -60,6 +66,7 @@ struct r2 {
 	unsigned live; /* operations not yet ended */
 	uint64_t halved_ns;
 	int64_t skew_s;
+	bool no_conditions; /* the server answered 501 to a condition */
 	struct store_counters counters;
 };
 
@@ -80,6 +87,8 @@ struct op {
 	unsigned tries;
 	bool creds_tried, skew_tried, encoding_tried;
 	bool wrong_answer; /* refused in on_head: see why */
+	bool confirm; /* asking whether a refused write was our own */
+	int refused; /* what the write is answered if it was not */
 	uint64_t expect; /* body bytes of this attempt, UINT64_MAX unknown */
 	struct xml_error error;
 	char ray[40];
@@ -329,6 +338,82 @@ static void say_why(struct op *op)
 		snprintf(req->why, sizeof(req->why), "HTTP %d", h->status);
 }
 
+static bool is_write(const struct store_req *req)
+{
+	return req->op != STORE_GET && req->op != STORE_HEAD &&
+	       req->op != STORE_LIST;
+}
+
+static bool has_conditions(const struct store_req *req)
+{
+	return is_write(req) && (req->if_match || req->if_absent);
+}
+
+static bool maybe_ours(struct op *op, int status)
+{
+	const struct store_req *req = op->req;
+
+	if (op->tries < 2 || op->confirm)
+		return false;
+	return (status == 412 && has_conditions(req)) ||
+	       (status == 404 && req->op == STORE_MPU_COMPLETE);
+}
+
+static bool drop_conditions(struct op *op, int status)
+{
+	struct r2 *r2 = op->r2;
+	bool first;
+
+	if (status != 501 || op->variant.unconditional ||
+	    !has_conditions(op->req))
+		return false;
+	mutex_lock(&r2->lock);
+	first = !r2->no_conditions;
+	r2->no_conditions = true;
+	mutex_unlock(&r2->lock);
+	if (first)
+		log_warn("r2", "this server knows no conditional writes: two "
+			       "writers of one file are not told apart");
+	op->variant.unconditional = true;
+	return true;
+}
+
+static const struct verdict again_at_once = { -ERANGE, RETRY_SKEW };
+
+static struct verdict judge_status(struct op *op)
+{
+	struct store_req *req = op->req;
+	int status = op->http.status;
+	struct verdict v;
+
+	if (status == 304)
+		return (struct verdict){ 0, RETRY_NO };
+	if (status == 416 && req->op == STORE_GET && req->range_off == 0 &&
+	    !op->variant.as_head) {
+		op->variant.as_head = true;
+		return again_at_once;
+	}
+	if (drop_conditions(op, status))
+		return again_at_once;
+	xml_parse_error(op->body.data, op->body.len, &op->error);
+	if (status < 300 && op->error.code[0])
+		return (struct verdict){ -EIO, RETRY_BACKOFF };
+	v = retry_judge(status, op->error.code);
+	if (v.error == -ENOENT && !op->confirm &&
+	    (req->op == STORE_DELETE || req->op == STORE_MPU_ABORT))
+		return (struct verdict){ 0, RETRY_NO };
+	if (v.error == -ESTALE && req->if_absent)
+		v.error = -EEXIST;
+	if (maybe_ours(op, status)) {
+		op->confirm = op->variant.as_head = true;
+		op->refused = v.error;
+		return again_at_once;
+	}
+	if (op->confirm && v.error && v.retry == RETRY_NO)
+		v.error = op->refused;
+	return v;
+}
+
 /* What this attempt's end means. Sets up op->variant for the next one. */
 static struct verdict judge(struct op *op)
 {
@@ -348,17 +433,7 @@ static struct verdict judge(struct op *op)
 	}
 	if (h->error)
 		return retry_judge_transport(h->error);
-	if (h->status == 304)
-		return (struct verdict){ 0, RETRY_NO };
-	if (h->status == 416 && req->op == STORE_GET && req->range_off == 0 &&
-	    !op->variant.as_head) {
-		op->variant.as_head = true;
-		return (struct verdict){ -ERANGE, RETRY_SKEW };
-	}
-	xml_parse_error(op->body.data, op->body.len, &op->error);
-	if (h->status < 300 && op->error.code[0])
-		return (struct verdict){ -EIO, RETRY_BACKOFF };
-	return retry_judge(h->status, op->error.code);
+	return judge_status(op);
 }
 
 static bool may_retry(struct op *op, struct verdict v, uint64_t delay)
@@ -449,6 +524,111 @@ static void parse_list(struct task *t)
 	end_op(op, err);
 }
 
+/* ---- success of a write ---- */
+
+static bool is_md5(const char *etag)
+{
+	return strlen(etag) == 32 && !strchr(etag, '-');
+}
+
+/* The ETag that the write makes; false: it cannot be told. */
+static bool expected_etag(const struct store_req *req, struct store_etag *ret)
+{
+	uint8_t all[MD5_BYTES];
+
+	memset(ret, 0, sizeof(*ret));
+	if (req->op == STORE_PUT && req->body.summed) {
+		crypto_hex(req->body.md5, MD5_BYTES, ret->s);
+		return true;
+	}
+	if (req->op == STORE_COPY && req->source_if_match) {
+		snprintf(ret->s, sizeof(ret->s), "%s", req->source_if_match);
+		return true;
+	}
+	if (req->op != STORE_MPU_COMPLETE ||
+	    crypto_md5_of_hex(req->parts, sizeof(*req->parts),
+			      offsetof(struct store_part, etag), req->nparts,
+			      all))
+		return false;
+	crypto_hex(all, MD5_BYTES, ret->s);
+	snprintf(ret->s + 32, sizeof(ret->s) - 32, "-%u", req->nparts);
+	return true;
+}
+
+static int finish_confirm(struct op *op)
+{
+	struct store_etag want, got;
+
+	if (!parse_etag(header(op, "etag"), &got) ||
+	    !expected_etag(op->req, &want) || strcmp(want.s, got.s) != 0) {
+		snprintf(op->req->why, sizeof(op->req->why),
+			 "somebody else wrote the object");
+		return op->refused;
+	}
+	op->req->attr.etag = got;
+	return 0;
+}
+
+static int finish_body(struct op *op)
+{
+	struct store_req *req = op->req;
+	char ours[2 * MD5_BYTES + 1];
+
+	if (!parse_etag(header(op, "etag"), &req->attr.etag)) {
+		snprintf(req->why, sizeof(req->why),
+			 "the server gave no usable ETag");
+		return -EBADMSG;
+	}
+	crypto_hex(req->body.md5, MD5_BYTES, ours);
+	if (req->body.summed && is_md5(req->attr.etag.s) &&
+	    strcasecmp(ours, req->attr.etag.s) != 0) {
+		snprintf(req->why, sizeof(req->why),
+			 "the server stored other bytes than were sent");
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+static int finish_result(struct op *op)
+{
+	struct store_req *req = op->req;
+	struct xml_result r;
+	int err = xml_parse_result(op->body.data, op->body.len, &r);
+
+	if (!err && req->op == STORE_MPU_CREATE) {
+		req->ret_upload_id = r.upload_id;
+		r.upload_id = NULL;
+		err = req->ret_upload_id ? 0 : -EBADMSG;
+	} else if (!err && req->op == STORE_DELETE_MANY) {
+		req->nfailed = r.failed;
+	} else if (!err) {
+		req->attr.etag = r.etag;
+		err = r.etag.s[0] ? 0 : -EBADMSG;
+	}
+	if (err)
+		snprintf(req->why, sizeof(req->why),
+			 "the answer to %s is incomplete",
+			 store_op_name(req->op));
+	else if (req->nfailed)
+		snprintf(req->why, sizeof(req->why), "%.180s", r.failure);
+	free(r.upload_id);
+	return err;
+}
+
+static int finish_write(struct op *op)
+{
+	switch (op->req->op) {
+	case STORE_PUT:
+	case STORE_MPU_PART:
+		return finish_body(op);
+	case STORE_DELETE:
+	case STORE_MPU_ABORT:
+		return 0;
+	default:
+		return finish_result(op);
+	}
+}
+
 static void succeed(struct op *op)
 {
 	struct store_req *req = op->req;
@@ -460,6 +640,10 @@ static void succeed(struct op *op)
 		op->task.run = parse_list;
 		tasks_submit(op->r2->workers, &op->task);
 		return;
+	} else if (op->confirm) {
+		err = finish_confirm(op);
+	} else if (is_write(req)) {
+		err = finish_write(op);
 	} else if (req->op == STORE_HEAD || op->variant.as_head) {
 		err = finish_head(op);
 		if (err)
@@ -494,6 +678,8 @@ static void on_done(struct http_req *http)
 	mutex_lock(&r2->lock);
 	op->state = OP_PARSE;
 	r2->counters.bytes_in += http->body_received;
+	if (!http->error)
+		r2->counters.bytes_out += http->body_len;
 	mutex_unlock(&r2->lock);
 
 	v = judge(op);
@@ -526,6 +712,7 @@ static void on_done(struct http_req *http)
 static void attempt(struct op *op)
 {
 	struct r2 *r2 = op->r2;
+	enum store_op kind;
 	bool cancelled;
 	int64_t skew;
 	int err;
@@ -538,6 +725,7 @@ static void attempt(struct op *op)
 	op->creds = creds_get(r2->creds);
 	mutex_lock(&r2->lock);
 	skew = r2->skew_s;
+	op->variant.unconditional |= r2->no_conditions;
 	mutex_unlock(&r2->lock);
 	err = request_build(&op->request, &r2->target, op->req, &op->variant,
 			    &r2->keys, op->creds, clock_wall_s() - skew,
@@ -548,12 +736,13 @@ static void attempt(struct op *op)
 		end_op(op, err);
 		return;
 	}
+	kind = op->variant.as_head ? STORE_HEAD : op->req->op;
 	mutex_lock(&r2->lock);
 	cancelled = op->cancelled;
 	if (!cancelled) {
 		op->state = OP_ATTEMPT;
-		r2->counters.requests[op->req->op]++;
-		switch (store_op_class(op->req->op)) {
+		r2->counters.requests[kind]++;
+		switch (store_op_class(kind)) {
 		case STORE_CLASS_A:
 			r2->counters.class_a++;
 			break;
@@ -594,7 +783,8 @@ static void log_failure(struct op *op, int error)
 {
 	const struct store_req *req = op->req;
 
-	if (error == -ENOENT || error == -ESTALE || error == -ECANCELED)
+	if (error == -ENOENT || error == -ESTALE || error == -EEXIST ||
+	    error == -ECANCELED)
 		return;
 	log_warn("r2", "%s %s failed after %u attempts: %s (%s, cf-ray %s)",
 		 store_op_name(req->op),
@@ -646,6 +836,28 @@ static void end_op(struct op *op, int error)
 	mutex_unlock(&r2->lock);
 }
 
+/* A body has its time on top: at least 128 KiB/s. While R2 copies or puts
+ * parts together no byte moves. */
+static void set_times(struct op *op)
+{
+	const struct store_req *req = op->req;
+	uint64_t extra = (req->body.len >> 17) * 1000000000ull;
+	bool server_works = req->op == STORE_COPY || req->op == STORE_MPU_COPY ||
+			    req->op == STORE_MPU_COMPLETE ||
+			    req->op == STORE_DELETE_MANY;
+
+	if (server_works)
+		extra += 3 * op->r2->deadline_ns;
+	op->deadline_ns = req->deadline_ns ? req->deadline_ns :
+					     op->started_ns +
+						     op->r2->deadline_ns +
+						     extra;
+	op->http.deadline_ns = op->deadline_ns;
+	op->http.stall_ms = server_works ? 0 :
+			    is_write(req) ? 3 * op->r2->stall_ms :
+					    op->r2->stall_ms;
+}
+
 static void r2_submit(struct store *base, struct store_req *req)
 {
 	struct r2 *r2 = (struct r2 *)base;
@@ -654,19 +866,18 @@ static void r2_submit(struct store *base, struct store_req *req)
 	op->r2 = r2;
 	op->req = req;
 	op->started_ns = clock_mono_ns();
-	op->deadline_ns = req->deadline_ns ? req->deadline_ns :
-					     op->started_ns + r2->deadline_ns;
 	op->expect = UINT64_MAX;
 	request_init(&op->request);
-	buf_init(&op->body, req->op == STORE_LIST ? LIST_BODY_MAX :
-						    ERROR_BODY_MAX);
+	buf_init(&op->body, req->op == STORE_LIST ||
+					    req->op == STORE_DELETE_MANY ?
+				    LIST_BODY_MAX :
+				    ERROR_BODY_MAX);
 	op->http.body_fd = -1;
 	op->http.on_head = on_head;
 	op->http.on_body = on_body;
 	op->http.done = on_done;
 	op->http.arg = op;
-	op->http.deadline_ns = op->deadline_ns;
-	op->http.stall_ms = r2->stall_ms;
+	set_times(op);
 	req->error = 0;
 	req->buf_len = 0;
 	req->not_modified = false;
@@ -703,6 +914,18 @@ static void r2_cancel(struct store *base, struct store_req *req)
 		}
 	}
 	mutex_unlock(&r2->lock);
+}
+
+static int r2_sum(struct store *base, struct store_body *body)
+{
+	int err = 0;
+
+	if (body->fd >= 0)
+		err = crypto_md5_fd(body->fd, body->off, body->len, body->md5);
+	else
+		crypto_md5(body->data, body->len, body->md5);
+	body->summed = !err;
+	return err;
 }
 
 static void r2_counters(struct store *base, struct store_counters *ret)
@@ -744,6 +967,7 @@ int64_t r2_clock_skew_s(struct store *s)
 static const struct store_ops r2_ops = {
 	.submit = r2_submit,
 	.cancel = r2_cancel,
+	.sum = r2_sum,
 	.counters = r2_counters,
 	.destroy = r2_destroy,
 };

@@ -32,8 +32,25 @@ struct parse {
 	struct store_list *list; /* or NULL */
 	struct store_entry entry;
 	struct xml_error *error; /* or NULL */
-	const char *root;
+	struct xml_result *result; /* or NULL */
+	char key[128], code[64]; /* of a DeleteResult's Error */
+	const char *root; /* NULL: one of results[] */
 };
+
+static const char *const results[] = {
+	"InitiateMultipartUploadResult", "CopyObjectResult", "CopyPartResult",
+	"CompleteMultipartUploadResult", "DeleteResult",
+};
+
+static bool root_ok(const struct parse *p, const char *name)
+{
+	if (p->root)
+		return strcmp(name, p->root) == 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(results); i++)
+		if (strcmp(name, results[i]) == 0)
+			return true;
+	return false;
+}
 
 static void fail(struct parse *p)
 {
@@ -52,7 +69,7 @@ static void on_start(void *arg, const xmlChar *name, const xmlChar *prefix,
 		return;
 	}
 	if (p->depth == 0) {
-		if (strcmp((const char *)name, p->root) != 0)
+		if (!root_ok(p, (const char *)name))
 			fail(p);
 		p->root_seen = true;
 	}
@@ -186,6 +203,28 @@ static void end_in_list(struct parse *p, const char *name, const char *text)
 	}
 }
 
+static void end_in_result(struct parse *p, const char *name, const char *text)
+{
+	const char *parent = p->depth > 1 ? p->path[p->depth - 2] : "";
+	struct xml_result *r = p->result;
+
+	if (p->depth == 2 && !strcmp(name, "ETag")) {
+		copy_etag(&r->etag, text);
+	} else if (p->depth == 2 && !strcmp(name, "UploadId")) {
+		free(r->upload_id);
+		r->upload_id = xstrdup(text);
+	} else if (p->depth == 3 && !strcmp(parent, "Error")) {
+		if (!strcmp(name, "Key"))
+			snprintf(p->key, sizeof(p->key), "%s", text);
+		else if (!strcmp(name, "Code"))
+			snprintf(p->code, sizeof(p->code), "%s", text);
+	} else if (p->depth == 2 && !strcmp(name, "Error")) {
+		if (r->failed++ == 0)
+			snprintf(r->failure, sizeof(r->failure), "%s: %s",
+				 p->key, p->code);
+	}
+}
+
 static void on_end(void *arg, const xmlChar *name, const xmlChar *prefix,
 		   const xmlChar *uri)
 {
@@ -196,6 +235,8 @@ static void on_end(void *arg, const xmlChar *name, const xmlChar *prefix,
 		return;
 	if (p->list) {
 		end_in_list(p, n, text);
+	} else if (p->result) {
+		end_in_result(p, n, text);
 	} else if (p->depth == 2 && !strcmp(n, "Code")) {
 		snprintf(p->error->code, sizeof(p->error->code), "%s", text);
 	} else if (p->depth == 2 && !strcmp(n, "Message")) {
@@ -255,6 +296,24 @@ bool xml_parse_error(const void *body, size_t n, struct xml_error *ret)
 		return true;
 	memset(ret, 0, sizeof(*ret));
 	return false;
+}
+
+/* A server that takes its time sends white space first. */
+int xml_parse_result(const void *body, size_t n, struct xml_result *ret)
+{
+	struct parse p = { .result = ret };
+	const char *s = body;
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	for (; n && strchr(" \t\r\n", *s) && *s; n--)
+		s++;
+	err = n ? run(&p, s, n) : -EBADMSG;
+	if (err) {
+		free(ret->upload_id);
+		ret->upload_id = NULL;
+	}
+	return err;
 }
 
 static void decode_names(struct store_list *l, bool url_encoded)

@@ -20,6 +20,15 @@ static const struct {
 	[STORE_GET] = { "GET", STORE_CLASS_B },
 	[STORE_HEAD] = { "HEAD", STORE_CLASS_B },
 	[STORE_LIST] = { "LIST", STORE_CLASS_A },
+	[STORE_PUT] = { "PUT", STORE_CLASS_A },
+	[STORE_DELETE] = { "DELETE", STORE_CLASS_FREE },
+	[STORE_DELETE_MANY] = { "DELETE_MANY", STORE_CLASS_FREE },
+	[STORE_COPY] = { "COPY", STORE_CLASS_A },
+	[STORE_MPU_CREATE] = { "MPU_CREATE", STORE_CLASS_A },
+	[STORE_MPU_PART] = { "MPU_PART", STORE_CLASS_A },
+	[STORE_MPU_COPY] = { "MPU_COPY", STORE_CLASS_A },
+	[STORE_MPU_COMPLETE] = { "MPU_COMPLETE", STORE_CLASS_A },
+	[STORE_MPU_ABORT] = { "MPU_ABORT", STORE_CLASS_FREE },
 };
 
 const char *store_op_name(enum store_op op)
@@ -42,6 +51,11 @@ void store_cancel(struct store *s, struct store_req *req)
 	s->ops->cancel(s, req);
 }
 
+int store_body_sum(struct store *s, struct store_body *body)
+{
+	return s->ops->sum(s, body);
+}
+
 void store_counters_get(struct store *s, struct store_counters *ret)
 {
 	memset(ret, 0, sizeof(*ret));
@@ -59,6 +73,7 @@ void store_req_init(struct store_req *req, enum store_op op)
 	memset(req, 0, sizeof(*req));
 	req->op = op;
 	req->max_keys = STORE_LIST_MAX;
+	req->body.fd = -1;
 }
 
 void store_list_release(struct store_list *list)
@@ -103,6 +118,8 @@ void store_req_release(struct store_req *req)
 {
 	store_list_release(&req->list);
 	store_meta_release(&req->attr.meta);
+	free(req->ret_upload_id);
+	req->ret_upload_id = NULL;
 }
 
 /* ---- waiting ---- */
