@@ -43,6 +43,7 @@ void staged_close(struct staged *f); /* keeps file and record; NULL is fine */
 void staged_discard(struct staged *f); /* removes both and closes */
 
 uint64_t staged_id(const struct staged *f);
+/* The local file is as long as the size; a hole in it is zeros, or base. */
 int staged_fd(const struct staged *f);
 uint64_t staged_size(struct staged *f);
 uint64_t staged_base_len(struct staged *f);
@@ -50,7 +51,7 @@ uint64_t staged_local_bytes(struct staged *f); /* sum of the ranges */
 
 /* Everything up to size comes from the base until written; a new file has
  * size and base 0. */
-void staged_set_base(struct staged *f, uint64_t size);
+MUST_CHECK int staged_set_base(struct staged *f, uint64_t size);
 
 /* 0 or -errno (-ENOSPC). Grows the size. */
 MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,
@@ -60,6 +61,9 @@ MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,
 MUST_CHECK int staged_write_base(struct staged *f, const void *buf, size_t n,
 				 uint64_t off);
 MUST_CHECK int staged_truncate(struct staged *f, uint64_t size);
+
+/* Zeros over [off, end), as far as the size. */
+MUST_CHECK int staged_zero(struct staged *f, uint64_t off, uint64_t end);
 
 enum staged_kind { STAGED_LOCAL, STAGED_BASE, STAGED_HOLE };
 

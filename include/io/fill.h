@@ -78,6 +78,7 @@ void fill_first_drop(struct fill_first *first);
  * Copies key and etag. */
 MUST_CHECK int fill_open(struct fills *f, const char *key, const char *etag,
 			 uint64_t cid, uint64_t size, struct fill_file **ret);
+void fill_ref(struct fill_file *file);
 void fill_close(struct fill_file *file); /* NULL is fine */
 struct content *fill_content(struct fill_file *file); /* borrowed */
 

@@ -259,11 +259,14 @@ uint64_t staged_local_bytes(struct staged *f)
 
 /* ---- bytes ---- */
 
-void staged_set_base(struct staged *f, uint64_t size)
+int staged_set_base(struct staged *f, uint64_t size)
 {
+	int err = fsio()->ftruncate(f->fd, (off_t)size);
+
 	mutex_lock(&f->lock);
 	f->size = f->base_len = size;
 	mutex_unlock(&f->lock);
+	return err;
 }
 
 int staged_write(struct staged *f, const void *buf, size_t n, uint64_t off)
@@ -316,9 +319,25 @@ int staged_truncate(struct staged *f, uint64_t size)
 		ranges_remove(&f->ranges, size, UINT64_MAX);
 		if (f->base_len > size)
 			f->base_len = size;
-		err = fsio()->ftruncate(f->fd, (off_t)size);
 	}
-	f->size = size;
+	err = fsio()->ftruncate(f->fd, (off_t)size);
+	if (!err)
+		f->size = size;
+	mutex_unlock(&f->lock);
+	return err;
+}
+
+int staged_zero(struct staged *f, uint64_t off, uint64_t end)
+{
+	int err = 0;
+
+	mutex_lock(&f->lock);
+	if (end > f->size)
+		end = f->size;
+	if (off < end)
+		err = fsio()->punch(f->fd, (off_t)off, (off_t)(end - off));
+	if (!err)
+		ranges_add(&f->ranges, off, end);
 	mutex_unlock(&f->lock);
 	return err;
 }
@@ -355,8 +374,6 @@ bool staged_changed(struct staged *f, uint64_t off, uint64_t end)
 	return changed;
 }
 
-/* A hole was never written, or was cut off by ftruncate: the local file has
- * zeros there, or ends before it. */
 int staged_read(struct staged *f, void *buf, size_t n, uint64_t off)
 {
 	ssize_t got = fsio()->pread(f->fd, buf, n, (off_t)off);

@@ -169,6 +169,13 @@ int fill_open(struct fills *f, const char *key, const char *etag, uint64_t cid,
 	return file_get(f, key, etag, cid, size, ret);
 }
 
+void fill_ref(struct fill_file *file)
+{
+	mutex_lock(&file->fills->lock);
+	file->refs++;
+	mutex_unlock(&file->fills->lock);
+}
+
 void fill_close(struct fill_file *file)
 {
 	if (file)

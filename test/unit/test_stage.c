@@ -111,7 +111,7 @@ static void test_staged(const char *dir)
 	CASE("a staged file and its record across a restart");
 	CHECK_INT(stage_open(dir, &s), 0);
 	CHECK_INT(staged_create(s, &f), 0);
-	staged_set_base(f, 100);
+	CHECK_INT(staged_set_base(f, 100), 0);
 	CHECK_INT(staged_write(f, "hello", 5, 10), 0);
 	CHECK_INT(staged_write_base(f, "BBBBBBBBBBBBBBBBBBBB", 20, 0), 0);
 	CHECK(holds(f, 8, "BBhelloBBBBB", 12));

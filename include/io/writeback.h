@@ -1,0 +1,140 @@
+/*
+ * Content being written: the staged bytes of one file, reads that see them,
+ * and how they reach R2.
+ *
+ * A writeback begins empty or from an object version (its base) of which only
+ * what was overwritten is local. writeback_store makes R2 hold the content:
+ * one PUT for what is small, a multipart upload otherwise, in which ranges
+ * unchanged since the base are copied by R2 itself; a COPY when only metadata
+ * changed. A fresh file's full parts travel while it is still being written.
+ *
+ * Changes may be made at any time, also during a store; a store covers what
+ * was there when it began, and a range that changed under it is sent again.
+ * Reference-counted, thread-safe. Only writeback_store, writeback_fill and
+ * writeback_publish wait for the network or do long disk work.
+ */
+#ifndef IO_WRITEBACK_H
+#define IO_WRITEBACK_H
+
+#include "cache/meta.h"
+#include "cache/stage.h"
+#include "io/fill.h"
+
+struct writebacks;
+struct writeback;
+
+struct writeback_config {
+	struct store *store;
+	struct fills *fills;
+	struct blocks *blocks;
+	struct meta *meta; /* gives content ids */
+	struct stage *stage;
+	struct tasks *tasks; /* threads that may wait */
+	struct pool *pool;
+	uint64_t put_max; /* largest single PUT; default 32 MiB */
+	uint64_t part_size; /* wished; 0: chosen by size */
+	unsigned parts_in_flight; /* of one upload; default 4 */
+};
+
+struct writeback_stats {
+	uint64_t puts, multiparts, copies; /* stores that ended well */
+	uint64_t stored_bytes, failed;
+};
+
+/* Borrows everything in config. */
+struct writebacks *writebacks_create(const struct writeback_config *config);
+void writebacks_destroy(struct writebacks *ws); /* no writeback may be left */
+void writebacks_stats_get(struct writebacks *ws, struct writeback_stats *ret);
+struct stage *writebacks_stage(struct writebacks *ws);
+
+struct writeback_base {
+	const char *key, *etag;
+	uint64_t cid, size;
+};
+
+/* base NULL: an empty file. -ENOSPC, ... */
+MUST_CHECK int writeback_create(struct writebacks *ws,
+				const struct writeback_base *base,
+				struct writeback **ret);
+/* Takes up what an earlier run left: staged and rec are given. */
+MUST_CHECK int writeback_resume(struct writebacks *ws, struct staged *staged,
+				struct journal_rec *rec,
+				struct writeback **ret);
+void writeback_ref(struct writeback *wb);
+void writeback_put(struct writeback *wb); /* NULL is fine */
+
+uint64_t writeback_size(struct writeback *wb);
+uint64_t writeback_id(struct writeback *wb); /* names it in the journal */
+
+MUST_CHECK int writeback_write(struct writeback *wb, const void *buf, size_t n,
+			       uint64_t off);
+MUST_CHECK int writeback_truncate(struct writeback *wb, uint64_t size);
+/* Zeros over [off, off + n); past the end only if grow. */
+MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
+			      bool grow);
+/* The metadata to be stored has changed. */
+void writeback_touch(struct writeback *wb);
+/* Anything R2 does not hold yet? */
+bool writeback_dirty(struct writeback *wb);
+
+/* As fill_read: done is called once, inline or later. The caller holds a
+ * reference until then. */
+void writeback_read(struct writeback *wb, struct fill_read *r);
+
+/* Next data or hole at or after off, as lseek. -ENXIO past the end. */
+MUST_CHECK int writeback_seek(struct writeback *wb, uint64_t off, bool hole,
+			      uint64_t *ret);
+
+/* Brings all of the base in: the content no longer needs the object. */
+MUST_CHECK int writeback_fill(struct writeback *wb,
+			      struct store_interrupt *interrupt);
+
+struct writeback_target {
+	const char *key;
+	bool create; /* there must be no object: -EEXIST */
+	const char *if_match; /* replace this version only: -ESTALE; or NULL */
+	const struct store_meta *meta;
+	uint64_t cid; /* content id the stored version will have */
+	bool stream; /* parts may travel before the end is known */
+};
+
+struct writeback_result {
+	struct store_etag etag;
+	uint64_t size;
+	char why[192]; /* of an error */
+};
+
+/*
+ * Returns when R2 holds the content that was here at the call; 0 at once if
+ * it already does under this key. One store at a time; later callers wait and
+ * are often done by then. More than a few in a row are held to one a second
+ * (R2's limit for one key).
+ */
+MUST_CHECK int writeback_store(struct writeback *wb,
+			       const struct writeback_target *target,
+			       struct store_interrupt *interrupt,
+			       struct writeback_result *ret);
+
+/* Full parts of a fresh file begin to travel to target->key, if that is
+ * worth it. Cheap; call after writes. Copies target. */
+void writeback_stream(struct writeback *wb,
+		      const struct writeback_target *target);
+
+/* Gives up a multipart upload under way: R2 forgets its parts. */
+void writeback_abort(struct writeback *wb);
+
+/*
+ * Writes the journal record. rec: state, deferred, create, key, etag, blob and
+ * why are the caller's; the rest is filled in and freed again.
+ */
+MUST_CHECK int writeback_record(struct writeback *wb, struct journal_rec *rec,
+				bool durable);
+
+/* Hands the stored content to the cache as cid: reads then cost no request.
+ * What is not local is left out. Failure is no loss. */
+void writeback_publish(struct writeback *wb, uint64_t cid);
+
+/* Removes bytes and record when the last reference goes. */
+void writeback_discard(struct writeback *wb);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * Internals of the write side, shared by writeback.c (content and reads),
+ * upload.c (how it reaches R2) and multipart.c (in parts).
+ * Lock order: writeback.lock -> the staged file's own.
+ */
+#ifndef IO_WRITEBACK_IMPL_H
+#define IO_WRITEBACK_IMPL_H
+
+#include "base/lock.h"
+#include "io/fetch.h"
+#include "io/parts.h"
+#include "io/writeback.h"
+
+enum part_state { PART_TODO, PART_FLYING, PART_DONE };
+
+struct part {
+	enum part_state state;
+	uint32_t gen; /* counts changes: a part changed in flight is sent again */
+	char etag[72];
+};
+
+/* An upload under way; its parts are guarded by the writeback's lock. */
+struct multipart {
+	char *key, *id;
+	uint64_t part_size;
+	struct part *parts;
+	unsigned n, flying;
+	int error;
+	char why[192];
+};
+
+struct writeback {
+	struct writebacks *ws;
+	struct staged *staged;
+	struct mutex lock;
+	struct cond changed;
+	unsigned refs; /* atomic */
+	bool discard; /* atomic */
+	/* guarded by lock */
+	struct fill_file *base; /* NULL: none, or all of it is local */
+	char *base_key, *base_etag;
+	uint64_t base_size;
+	uint64_t gen, data_gen; /* changes so far; those of bytes */
+	uint64_t stored_gen, stored_data_gen;
+	char *stored_key; /* NULL: never stored by us */
+	struct store_etag stored_etag;
+	bool storing; /* one store at a time */
+	bool streaming; /* a task sends parts */
+	bool hurry; /* the task shall end: a store takes over */
+	struct multipart *mpu;
+	unsigned tokens; /* stores left before one a second */
+	uint64_t token_ms;
+	struct task task;
+	/* the streaming task's own */
+	struct store_meta stream_meta;
+	char *stream_key;
+};
+
+struct writebacks {
+	struct writeback_config config;
+	struct writeback_stats stats; /* atomics */
+};
+
+/* ---- multipart.c ---- */
+
+/* Bytes [off, end) changed (or appeared, or went). */
+void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
+	REQUIRES(wb->lock);
+
+/* Makes the upload if there is none for this key. */
+MUST_CHECK int multipart_begin(struct writeback *wb, const char *key,
+			       const struct store_meta *meta,
+			       struct store_interrupt *interrupt, char *why);
+/* Sends parts: all there are, or (stream) the full ones until hurry is set
+ * or nothing is left to send just now. Returns with none in flight. */
+MUST_CHECK int multipart_run(struct writeback *wb, bool stream,
+			     struct store_interrupt *interrupt, char *why);
+MUST_CHECK int multipart_complete(struct writeback *wb,
+				  const struct writeback_target *target,
+				  struct store_interrupt *interrupt,
+				  struct writeback_result *ret);
+void multipart_free(struct multipart *m);
+/* Forgets the upload here and in R2. */
+void multipart_drop(struct writeback *wb);
+
+/* ---- writeback.c ---- */
+
+/* Makes [off, end) local. */
+MUST_CHECK int writeback_fill_range(struct writeback *wb, uint64_t off,
+				    uint64_t end);
+
+#endif

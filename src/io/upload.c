@@ -1,0 +1,356 @@
+/*
+ * How content reaches R2: which requests, in which order.
+ *
+ * What is small goes as one PUT, also when little of it changed: one request
+ * beats three, and egress is free. What is large goes in parts. The version
+ * to be replaced is a condition of the request that makes the object visible;
+ * UploadPartCopy has no condition of its own (r2-facts 2.2), so when parts
+ * were copied the base is looked at once more before the completion.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/writeback_impl.h"
+
+enum { WAIT_MS = 100, TRIES = 3, BURST = 4, REFILL_MS = 1000 };
+
+/* ---- one object, one request ---- */
+
+static int store_put(struct writeback *wb, const struct writeback_target *t,
+		     struct store_interrupt *interrupt,
+		     struct writeback_result *ret)
+{
+	struct store *store = wb->ws->config.store;
+	uint64_t size = staged_size(wb->staged);
+	struct store_req req;
+	int err = writeback_fill_range(wb, 0, size);
+
+	if (err)
+		return err;
+	store_req_init(&req, STORE_PUT);
+	req.key = t->key;
+	req.put_meta = t->meta;
+	req.if_match = t->if_match;
+	req.if_absent = t->create;
+	req.body.fd = staged_fd(wb->staged);
+	req.body.len = size;
+	err = store_body_sum(store, &req.body);
+	if (!err)
+		err = store_call(store, &req, interrupt);
+	if (err) {
+		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
+	} else {
+		ret->etag = req.attr.etag;
+		ret->size = size;
+		fills_count(&wb->ws->stats.puts, 1);
+	}
+	store_req_release(&req);
+	return err;
+}
+
+static int store_copy(struct writeback *wb, const struct writeback_target *t,
+		      struct store_interrupt *interrupt,
+		      struct writeback_result *ret)
+{
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_COPY);
+	req.key = t->key;
+	req.source_key = wb->base_key;
+	req.source_if_match = wb->base_etag;
+	req.if_match = t->if_match;
+	req.if_absent = t->create;
+	req.put_meta = t->meta;
+	req.directive = STORE_META_REPLACE;
+	err = store_call(wb->ws->config.store, &req, interrupt);
+	if (err) {
+		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
+	} else {
+		ret->etag = req.attr.etag;
+		ret->size = wb->base_size;
+		fills_count(&wb->ws->stats.copies, 1);
+	}
+	store_req_release(&req);
+	return err;
+}
+
+/* ---- in parts ---- */
+
+/* Is the version at key still the one the target wants to replace? */
+static int check_target(struct writeback *wb, const char *key, bool absent,
+			const char *etag, struct store_interrupt *interrupt,
+			struct writeback_result *ret)
+{
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	err = store_call(wb->ws->config.store, &req, interrupt);
+	if (err == -ENOENT)
+		err = absent ? 0 : -ESTALE;
+	else if (!err && absent)
+		err = -EEXIST;
+	else if (!err && etag && strcmp(req.attr.etag.s, etag) != 0)
+		err = -ESTALE;
+	if (err)
+		snprintf(ret->why, sizeof(ret->why), "%s",
+			 req.why[0] ? req.why : "the object changed in R2");
+	store_req_release(&req);
+	return err;
+}
+
+static int check_before_complete(struct writeback *wb,
+				 const struct writeback_target *t,
+				 struct store_interrupt *interrupt,
+				 struct writeback_result *ret)
+{
+	int err = 0;
+
+	if (wb->base && strcmp(wb->base_key, t->key) != 0)
+		err = check_target(wb, wb->base_key, false, wb->base_etag,
+				   interrupt, ret);
+	if (!err && (t->create || t->if_match))
+		err = check_target(wb, t->key, t->create, t->if_match,
+				   interrupt, ret);
+	return err;
+}
+
+/* -EAGAIN: a part changed after it was sent. */
+static int store_parts(struct writeback *wb, const struct writeback_target *t,
+		       struct store_interrupt *interrupt,
+		       struct writeback_result *ret)
+{
+	int err = -EAGAIN;
+
+	for (int i = 0; i < TRIES && (err == -EAGAIN || err == -ENOENT); i++) {
+		if (err == -ENOENT)
+			multipart_drop(wb);
+		err = multipart_begin(wb, t->key, t->meta, interrupt, ret->why);
+		if (!err)
+			err = multipart_run(wb, false, interrupt, ret->why);
+		if (!err)
+			err = check_before_complete(wb, t, interrupt, ret);
+		if (!err)
+			err = multipart_complete(wb, t, interrupt, ret);
+	}
+	if (!err)
+		fills_count(&wb->ws->stats.multiparts, 1);
+	return err == -EAGAIN || err == -ENOENT ? -EIO : err;
+}
+
+/* ---- the store ---- */
+
+static bool only_metadata(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool meta = wb->base && wb->data_gen == wb->stored_data_gen &&
+		    staged_size(wb->staged) == wb->base_size;
+	mutex_unlock(&wb->lock);
+	return meta && wb->base_size <= PART_MAX;
+}
+
+static int store_once(struct writeback *wb, const struct writeback_target *t,
+		      struct store_interrupt *interrupt,
+		      struct writeback_result *ret)
+{
+	if (only_metadata(wb))
+		return store_copy(wb, t, interrupt, ret);
+	if (staged_size(wb->staged) <= wb->ws->config.put_max && !wb->mpu)
+		return store_put(wb, t, interrupt, ret);
+	return store_parts(wb, t, interrupt, ret);
+}
+
+/* What is not local comes from the version just stored. */
+static void rebase(struct writeback *wb, const struct writeback_target *t,
+		   const struct writeback_result *r)
+{
+	struct fill_file *fresh = NULL, *old;
+	uint64_t base_len = staged_base_len(wb->staged);
+	uint64_t size = base_len;
+
+	if (staged_kind_at(wb->staged, 0, &size) == STAGED_LOCAL &&
+	    size == base_len)
+		base_len = 0;
+	if (base_len && r->size &&
+	    fill_open(wb->ws->config.fills, t->key, r->etag.s, t->cid, r->size,
+		      &fresh))
+		fresh = NULL;
+	mutex_lock(&wb->lock);
+	old = wb->base;
+	wb->base = fresh;
+	free(wb->base_key);
+	free(wb->base_etag);
+	wb->base_key = fresh ? xstrdup(t->key) : NULL;
+	wb->base_etag = fresh ? xstrdup(r->etag.s) : NULL;
+	wb->base_size = fresh ? r->size : 0;
+	mutex_unlock(&wb->lock);
+	fill_close(old);
+}
+
+static void refill_tokens_locked(struct writeback *wb)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (now - wb->token_ms >= REFILL_MS) {
+		uint64_t n = wb->tokens + (now - wb->token_ms) / REFILL_MS;
+
+		wb->tokens = n < BURST ? n : BURST;
+		wb->token_ms = now;
+	}
+}
+
+/* Takes the right to store, after the others and at R2's pace. -EALREADY:
+ * there is nothing left to store. */
+static int enter(struct writeback *wb, const char *key,
+		 struct store_interrupt *interrupt, struct writeback_result *ret)
+{
+	int err = 0;
+
+	mutex_lock(&wb->lock);
+	wb->hurry = true;
+	for (;;) {
+		if (wb->gen == wb->stored_gen && wb->stored_key &&
+		    strcmp(wb->stored_key, key) == 0) {
+			ret->etag = wb->stored_etag;
+			ret->size = staged_size(wb->staged);
+			err = -EALREADY;
+			break;
+		}
+		refill_tokens_locked(wb);
+		if (!wb->storing && !wb->streaming && wb->tokens)
+			break;
+		cond_wait_ms(&wb->changed, &wb->lock, WAIT_MS);
+		if (interrupt && store_interrupt_raised(interrupt)) {
+			err = -EINTR;
+			break;
+		}
+	}
+	if (!err) {
+		wb->storing = true;
+		wb->tokens--;
+	}
+	wb->hurry = false;
+	mutex_unlock(&wb->lock);
+	return err;
+}
+
+static void leave(struct writeback *wb, const struct writeback_target *t,
+		  const struct writeback_result *r, uint64_t gen,
+		  uint64_t data_gen, int err)
+{
+	mutex_lock(&wb->lock);
+	if (!err) {
+		wb->stored_gen = gen;
+		wb->stored_data_gen = data_gen;
+		free(wb->stored_key);
+		wb->stored_key = xstrdup(t->key);
+		wb->stored_etag = r->etag;
+	}
+	wb->storing = false;
+	cond_broadcast(&wb->changed);
+	mutex_unlock(&wb->lock);
+	fills_count(err ? &wb->ws->stats.failed : &wb->ws->stats.stored_bytes,
+		    err ? 1 : r->size);
+}
+
+int writeback_store(struct writeback *wb, const struct writeback_target *t,
+		    struct store_interrupt *interrupt,
+		    struct writeback_result *ret)
+{
+	uint64_t gen = 0, data_gen = 0;
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	err = enter(wb, t->key, interrupt, ret);
+	if (err)
+		return err == -EALREADY ? 0 : err;
+	for (int i = 0; i < TRIES; i++) {
+		mutex_lock(&wb->lock);
+		gen = wb->gen;
+		data_gen = wb->data_gen;
+		mutex_unlock(&wb->lock);
+		ret->why[0] = 0;
+		err = store_once(wb, t, interrupt, ret);
+		if (err != -EBADMSG)
+			break;
+	}
+	if (!err)
+		rebase(wb, t, ret);
+	leave(wb, t, ret, gen, data_gen, err);
+	return err;
+}
+
+/* ---- before the end is known ---- */
+
+static void stream_task(struct task *task)
+{
+	struct writeback *wb = container_of(task, struct writeback, task);
+	char why[192] = "";
+	int err = multipart_begin(wb, wb->stream_key, &wb->stream_meta, NULL,
+				  why);
+
+	if (!err)
+		err = multipart_run(wb, true, NULL, why);
+	if (err)
+		log_debug("upload", "%s: part upload put off: %s",
+			  wb->stream_key, why);
+	mutex_lock(&wb->lock);
+	wb->streaming = false;
+	cond_broadcast(&wb->changed);
+	mutex_unlock(&wb->lock);
+	writeback_put(wb);
+}
+
+static bool worth_streaming_locked(struct writeback *wb, uint64_t size)
+	REQUIRES(wb->lock)
+{
+	struct multipart *m = wb->mpu;
+	uint64_t part = m ? m->part_size : parts_size(size, 0);
+
+	if (wb->streaming || wb->storing || wb->hurry || wb->base ||
+	    size <= 2 * wb->ws->config.put_max)
+		return false;
+	if (!m)
+		return true;
+	uint64_t full = size / part;
+	return full > m->n || (full && m->parts[full - 1].state == PART_TODO);
+}
+
+void writeback_stream(struct writeback *wb, const struct writeback_target *t)
+{
+	uint64_t size = staged_size(wb->staged);
+	bool start;
+
+	mutex_lock(&wb->lock);
+	start = worth_streaming_locked(wb, size);
+	if (start) {
+		wb->streaming = true;
+		store_meta_release(&wb->stream_meta);
+		free(wb->stream_key);
+		wb->stream_key = xstrdup(t->key);
+	}
+	mutex_unlock(&wb->lock);
+	if (!start)
+		return;
+	if (store_meta_copy(&wb->stream_meta, t->meta))
+		log_debug("upload", "no metadata");
+	writeback_ref(wb);
+	wb->task.run = stream_task;
+	tasks_submit(wb->ws->config.tasks, &wb->task);
+}
+
+void writeback_abort(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	wb->hurry = true;
+	while (wb->streaming || wb->storing)
+		cond_wait_ms(&wb->changed, &wb->lock, WAIT_MS);
+	wb->hurry = false;
+	mutex_unlock(&wb->lock);
+	multipart_drop(wb);
+}

@@ -1,0 +1,574 @@
+/*
+ * Content that is not (only) in R2.
+ *
+ * Bytes lie in a sparse staged file; what was never written comes from the
+ * base object or is a hole. A read that lies wholly in one kind is passed on;
+ * a mixed one is put together by a task, since it may wait for the network.
+ */
+#include "io/writeback.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fsio.h"
+#include "io/writeback_impl.h"
+
+enum { STEP = 1 << 20, BURST = 4 };
+
+struct writebacks *writebacks_create(const struct writeback_config *config)
+{
+	struct writebacks *ws = xcalloc(1, sizeof(*ws));
+
+	ws->config = *config;
+	if (!ws->config.put_max)
+		ws->config.put_max = 32 << 20;
+	if (!ws->config.parts_in_flight)
+		ws->config.parts_in_flight = 4;
+	return ws;
+}
+
+void writebacks_destroy(struct writebacks *ws)
+{
+	free(ws);
+}
+
+void writebacks_stats_get(struct writebacks *ws, struct writeback_stats *ret)
+{
+	const uint64_t *from = (const uint64_t *)&ws->stats;
+	uint64_t *to = (uint64_t *)ret;
+
+	for (size_t i = 0; i < sizeof(*ret) / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+struct stage *writebacks_stage(struct writebacks *ws)
+{
+	return ws->config.stage;
+}
+
+/* ---- life ---- */
+
+static struct writeback *writeback_new(struct writebacks *ws,
+				       struct staged *staged)
+{
+	struct writeback *wb = xcalloc(1, sizeof(*wb));
+
+	wb->ws = ws;
+	wb->staged = staged;
+	wb->refs = 1;
+	wb->tokens = BURST;
+	mutex_init(&wb->lock);
+	cond_init(&wb->changed);
+	return wb;
+}
+
+static int set_base(struct writeback *wb, const struct writeback_base *base)
+{
+	int err = fill_open(wb->ws->config.fills, base->key, base->etag,
+			    base->cid, base->size, &wb->base);
+
+	if (err)
+		return err;
+	wb->base_key = xstrdup(base->key);
+	wb->base_etag = xstrdup(base->etag);
+	wb->base_size = base->size;
+	return 0;
+}
+
+int writeback_create(struct writebacks *ws, const struct writeback_base *base,
+		     struct writeback **ret)
+{
+	struct staged *staged;
+	struct writeback *wb;
+	int err = staged_create(ws->config.stage, &staged);
+
+	if (err)
+		return err;
+	wb = writeback_new(ws, staged);
+	if (base && base->size)
+		err = set_base(wb, base);
+	if (!err && base)
+		err = staged_set_base(staged, base->size);
+	if (err) {
+		writeback_discard(wb);
+		writeback_put(wb);
+		return err;
+	}
+	if (base) {
+		wb->stored_key = xstrdup(base->key);
+	} else {
+		wb->gen = wb->data_gen = 1;
+	}
+	*ret = wb;
+	return 0;
+}
+
+static struct multipart *multipart_from_record(const struct journal_rec *rec)
+{
+	struct multipart *m;
+
+	if (!rec->upload_id || !rec->part_size)
+		return NULL;
+	m = xcalloc(1, sizeof(*m));
+	m->key = xstrdup(rec->key);
+	m->id = xstrdup(rec->upload_id);
+	m->part_size = rec->part_size;
+	m->n = rec->nparts;
+	m->parts = xcalloc(rec->nparts + 1, sizeof(*m->parts));
+	for (unsigned i = 0; i < rec->nparts; i++) {
+		memcpy(m->parts[i].etag, rec->parts[i].etag,
+		       sizeof(m->parts[i].etag));
+		if (rec->parts[i].etag[0])
+			m->parts[i].state = PART_DONE;
+	}
+	return m;
+}
+
+int writeback_resume(struct writebacks *ws, struct staged *staged,
+		     struct journal_rec *rec, struct writeback **ret)
+{
+	struct writeback *wb = writeback_new(ws, staged);
+	struct writeback_base base = { .key = rec->base_key,
+				       .etag = rec->base_etag,
+				       .size = rec->base_size };
+	int err = 0;
+
+	if (base.key) {
+		base.cid = meta_new_cid(ws->config.meta);
+		err = set_base(wb, &base);
+	}
+	wb->gen = wb->data_gen = 1;
+	wb->mpu = multipart_from_record(rec);
+	journal_release(rec);
+	if (err) {
+		writeback_put(wb);
+		return err;
+	}
+	*ret = wb;
+	return 0;
+}
+
+void writeback_ref(struct writeback *wb)
+{
+	__atomic_add_fetch(&wb->refs, 1, __ATOMIC_RELAXED);
+}
+
+void writeback_put(struct writeback *wb)
+{
+	if (!wb || __atomic_sub_fetch(&wb->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	fill_close(wb->base);
+	if (wb->discard)
+		staged_discard(wb->staged);
+	else
+		staged_close(wb->staged);
+	multipart_free(wb->mpu);
+	store_meta_release(&wb->stream_meta);
+	free(wb->stream_key);
+	free(wb->base_key);
+	free(wb->base_etag);
+	free(wb->stored_key);
+	cond_release(&wb->changed);
+	mutex_release(&wb->lock);
+	free(wb);
+}
+
+void writeback_discard(struct writeback *wb)
+{
+	__atomic_store_n(&wb->discard, true, __ATOMIC_RELEASE);
+}
+
+uint64_t writeback_size(struct writeback *wb)
+{
+	return staged_size(wb->staged);
+}
+
+uint64_t writeback_id(struct writeback *wb)
+{
+	return staged_id(wb->staged);
+}
+
+/* ---- changes ---- */
+
+static void note_change(struct writeback *wb, uint64_t off, uint64_t end)
+{
+	mutex_lock(&wb->lock);
+	wb->gen++;
+	wb->data_gen++;
+	multipart_changed_locked(wb, off, end);
+	mutex_unlock(&wb->lock);
+}
+
+int writeback_write(struct writeback *wb, const void *buf, size_t n,
+		    uint64_t off)
+{
+	uint64_t size = staged_size(wb->staged);
+	int err;
+
+	if (off + n > OBJECT_MAX)
+		return -EFBIG;
+	err = staged_write(wb->staged, buf, n, off);
+	note_change(wb, off < size ? off : size, off + n);
+	return err;
+}
+
+int writeback_truncate(struct writeback *wb, uint64_t size)
+{
+	uint64_t old = staged_size(wb->staged);
+	int err;
+
+	if (size > OBJECT_MAX)
+		return -EFBIG;
+	if (size == old)
+		return 0;
+	err = staged_truncate(wb->staged, size);
+	note_change(wb, size < old ? size : old, size < old ? old : size);
+	return err;
+}
+
+int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n, bool grow)
+{
+	uint64_t size = staged_size(wb->staged), end = off + n;
+	int err = 0;
+
+	if (end > OBJECT_MAX)
+		return -EFBIG;
+	if (grow && end > size)
+		err = writeback_truncate(wb, end);
+	if (!grow && end > size)
+		end = size;
+	if (err || off >= end)
+		return err;
+	err = staged_zero(wb->staged, off, end);
+	note_change(wb, off, end);
+	return err;
+}
+
+void writeback_touch(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	wb->gen++;
+	mutex_unlock(&wb->lock);
+}
+
+bool writeback_dirty(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool dirty = wb->gen != wb->stored_gen;
+	mutex_unlock(&wb->lock);
+	return dirty;
+}
+
+/* ---- the base ---- */
+
+struct base_read {
+	struct fill_read read;
+	struct mutex lock;
+	struct cond ended;
+	bool done;
+	uint8_t *to;
+	int error;
+};
+
+static void base_arrived(struct fill_read *r)
+{
+	struct base_read *b = container_of(r, struct base_read, read);
+	int err = r->error;
+
+	if (!err && r->got < r->len)
+		err = -EIO;
+	if (!err && r->data)
+		memcpy(b->to, r->data, r->got);
+	else if (!err && fsio()->pread(r->fd, b->to, r->got, r->fd_off) !=
+				 (ssize_t)r->got)
+		err = -EIO;
+	mutex_lock(&b->lock);
+	b->error = err;
+	b->done = true;
+	cond_broadcast(&b->ended);
+	mutex_unlock(&b->lock);
+}
+
+static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off)
+{
+	struct base_read b = { .to = to };
+
+	mutex_init(&b.lock);
+	cond_init(&b.ended);
+	b.read.off = off;
+	b.read.len = n;
+	b.read.done = base_arrived;
+	fill_read(base, &b.read);
+	mutex_lock(&b.lock);
+	while (!b.done)
+		cond_wait(&b.ended, &b.lock);
+	mutex_unlock(&b.lock);
+	cond_release(&b.ended);
+	mutex_release(&b.lock);
+	return b.error;
+}
+
+/* The base, with a reference: a store may replace it at any time. */
+static struct fill_file *base_get(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	struct fill_file *base = wb->base;
+	if (base)
+		fill_ref(base);
+	mutex_unlock(&wb->lock);
+	return base;
+}
+
+/* Our own store makes the old base's version go: then the new one has the
+ * same bytes. */
+static int read_from_base(struct writeback *wb, void *to, size_t n,
+			  uint64_t off)
+{
+	struct fill_file *base = base_get(wb), *now;
+	int err = base ? read_base(base, to, n, off) : -EIO;
+
+	if (err == -ESTALE) {
+		now = base_get(wb);
+		if (now && now != base)
+			err = read_base(now, to, n, off);
+		fill_close(now);
+	}
+	fill_close(base);
+	return err;
+}
+
+int writeback_fill_range(struct writeback *wb, uint64_t off, uint64_t end)
+{
+	uint8_t *buf = NULL;
+	int err = 0;
+
+	while (off < end && !err) {
+		uint64_t len = end - off < STEP ? end - off : STEP;
+
+		if (staged_kind_at(wb->staged, off, &len) == STAGED_BASE) {
+			if (!buf)
+				buf = xmalloc(STEP);
+			err = read_from_base(wb, buf, len, off);
+			if (!err)
+				err = staged_write_base(wb->staged, buf, len,
+							off);
+		}
+		off += len;
+	}
+	free(buf);
+	return err;
+}
+
+int writeback_fill(struct writeback *wb, struct store_interrupt *interrupt)
+{
+	uint64_t end = staged_base_len(wb->staged);
+	int err = 0;
+
+	for (uint64_t off = 0; off < end && !err; off += 8 * STEP) {
+		uint64_t to = off + 8 * STEP < end ? off + 8 * STEP : end;
+
+		err = writeback_fill_range(wb, off, to);
+		if (!err && interrupt && store_interrupt_raised(interrupt))
+			err = -EINTR;
+	}
+	return err;
+}
+
+/* ---- reads ---- */
+
+struct mixed {
+	struct task task;
+	struct writeback *wb;
+	struct fill_read *r;
+};
+
+static int read_mixed(struct mixed *m, uint8_t *to)
+{
+	uint64_t off = m->r->off, end = off + m->r->len;
+	int err = 0;
+
+	while (off < end && !err) {
+		uint64_t len = end - off;
+
+		if (staged_kind_at(m->wb->staged, off, &len) == STAGED_BASE)
+			err = read_from_base(m->wb, to, len, off);
+		else
+			err = staged_read(m->wb->staged, to, len, off);
+		off += len;
+		to += len;
+	}
+	return err;
+}
+
+static void answer_mixed(struct task *t)
+{
+	struct mixed *m = container_of(t, struct mixed, task);
+	struct fill_read *r = m->r;
+	struct chunk *chunk = pool_force(m->wb->ws->config.pool, r->len);
+
+	r->error = read_mixed(m, chunk->data);
+	r->got = r->error ? 0 : r->len;
+	r->data = chunk->data;
+	free(m);
+	r->done(r);
+	chunk_put(chunk);
+}
+
+static void read_local(struct writeback *wb, struct fill_read *r)
+{
+	struct chunk *chunk = pool_force(wb->ws->config.pool, r->len);
+
+	r->error = staged_read(wb->staged, chunk->data, r->len, r->off);
+	r->got = r->error ? 0 : r->len;
+	r->data = chunk->data;
+	r->done(r);
+	chunk_put(chunk);
+}
+
+void writeback_read(struct writeback *wb, struct fill_read *r)
+{
+	uint64_t size = staged_size(wb->staged), at, len;
+	struct mixed *m;
+
+	list_init(&r->link);
+	r->parked = false;
+	r->file = NULL;
+	r->chunk = NULL;
+	r->data = NULL;
+	r->error = 0;
+	r->got = 0;
+	if (r->off >= size || r->len == 0) {
+		r->len = 0;
+		r->done(r);
+		return;
+	}
+	if (r->len > size - r->off)
+		r->len = size - r->off;
+	for (at = r->off; at < r->off + r->len; at += len) {
+		len = r->off + r->len - at;
+		if (staged_kind_at(wb->staged, at, &len) == STAGED_BASE)
+			break;
+	}
+	if (at == r->off + r->len) {
+		read_local(wb, r);
+		return;
+	}
+	m = xcalloc(1, sizeof(*m));
+	m->wb = wb;
+	m->r = r;
+	m->task.run = answer_mixed;
+	tasks_submit(wb->ws->config.tasks, &m->task);
+}
+
+int writeback_seek(struct writeback *wb, uint64_t off, bool hole, uint64_t *ret)
+{
+	uint64_t size = staged_size(wb->staged);
+
+	if (off >= size)
+		return -ENXIO;
+	while (off < size) {
+		uint64_t len = size - off;
+		bool is_hole = staged_kind_at(wb->staged, off, &len) ==
+			       STAGED_HOLE;
+
+		if (is_hole == hole) {
+			*ret = off;
+			return 0;
+		}
+		off += len;
+	}
+	*ret = size;
+	return hole ? 0 : -ENXIO;
+}
+
+/* ---- the record ---- */
+
+static void record_multipart_locked(struct writeback *wb,
+				    struct journal_rec *rec)
+	REQUIRES(wb->lock)
+{
+	struct multipart *m = wb->mpu;
+
+	if (!m || !m->id || strcmp(m->key, rec->key) != 0)
+		return;
+	rec->upload_id = xstrdup(m->id);
+	rec->part_size = m->part_size;
+	rec->nparts = m->n;
+	rec->parts = xcalloc(m->n + 1, sizeof(*rec->parts));
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->parts[i].state == PART_DONE)
+			memcpy(rec->parts[i].etag, m->parts[i].etag,
+			       sizeof(rec->parts[i].etag));
+}
+
+int writeback_record(struct writeback *wb, struct journal_rec *rec,
+		     bool durable)
+{
+	int err;
+
+	mutex_lock(&wb->lock);
+	if (wb->base_key) {
+		rec->base_key = xstrdup(wb->base_key);
+		snprintf(rec->base_etag, sizeof(rec->base_etag), "%s",
+			 wb->base_etag);
+		rec->base_size = wb->base_size;
+	}
+	rec->meta_changed = wb->gen != wb->stored_gen &&
+			    wb->data_gen == wb->stored_data_gen;
+	record_multipart_locked(wb, rec);
+	mutex_unlock(&wb->lock);
+	rec->changed_ns = clock_wall_ns();
+	err = staged_save(wb->staged, rec, durable);
+	free(rec->base_key);
+	free(rec->upload_id);
+	free(rec->parts);
+	ranges_release(&rec->ranges);
+	rec->base_key = rec->upload_id = NULL;
+	rec->parts = NULL;
+	rec->nparts = 0;
+	return err;
+}
+
+/* ---- into the cache ---- */
+
+/* Length of the run of whole blocks at off that are local. */
+static uint64_t local_run(struct writeback *wb, uint64_t off, uint64_t size)
+{
+	uint64_t run = 0, len;
+
+	while (off + run < size && run < STEP) {
+		len = size - off - run;
+		if (staged_kind_at(wb->staged, off + run, &len) != STAGED_LOCAL)
+			break;
+		run += len;
+	}
+	if (run > STEP)
+		run = STEP;
+	return off + run == size ? run : run - run % CACHE_BLOCK;
+}
+
+void writeback_publish(struct writeback *wb, uint64_t cid)
+{
+	uint64_t size = staged_size(wb->staged), run;
+	struct content *content;
+	uint8_t *buf;
+
+	if (size == 0 ||
+	    content_open(wb->ws->config.blocks, cid, size, &content))
+		return;
+	buf = xmalloc(STEP);
+	for (uint64_t off = 0; off < size; off += run) {
+		run = local_run(wb, off, size);
+		if (run == 0) {
+			run = CACHE_BLOCK;
+			continue;
+		}
+		if (staged_read(wb->staged, buf, run, off) ||
+		    content_write(content, off, buf, run))
+			break;
+	}
+	free(buf);
+	content_put(content);
+}
