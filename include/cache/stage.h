@@ -20,7 +20,8 @@
 struct stage;
 struct staged;
 
-/* Makes the folder if missing. dir is the cache folder. */
+/* Makes the folder if missing, and removes bytes that no record speaks of. dir
+ * is the cache folder. */
 MUST_CHECK int stage_open(const char *dir, struct stage **ret);
 void stage_close(struct stage *s); /* no staged file may be open */
 
@@ -84,5 +85,20 @@ MUST_CHECK int staged_read(struct staged *f, void *buf, size_t n, uint64_t off);
  */
 MUST_CHECK int staged_save(struct staged *f, struct journal_rec *rec,
 			   bool durable);
+
+/* Removes the record only. */
+void staged_forget_record(struct staged *f);
+
+/* ---- moves of folders under way ---- */
+
+/* A durable note that all keys of the prefix `from` are to be moved to `to`. */
+MUST_CHECK int stage_note(struct stage *s, const char *from, const char *to,
+			  uint64_t *ret_id);
+void stage_note_done(struct stage *s, uint64_t id);
+MUST_CHECK int stage_each_note(struct stage *s,
+			       void (*fn)(uint64_t id, void *arg), void *arg);
+/* base_key is `from`, key is `to`. */
+MUST_CHECK int stage_read_note(struct stage *s, uint64_t id,
+			       struct journal_rec *rec);
 
 #endif

@@ -33,15 +33,21 @@ struct fetch {
 	struct task task;
 };
 
+/* Where the object lies; a renamed one has had several. */
+struct fill_name {
+	struct fill_name *older;
+	char *key, *etag;
+};
+
 struct fill_file {
 	struct map_node node; /* fills.files, by cid */
 	struct fills *fills;
 	uint64_t cid, size;
-	char *key, *etag;
 	struct content *content;
 	unsigned refs; /* guarded by fills.lock: opens and fetches */
 	struct mutex lock;
 	/* guarded by lock */
+	struct fill_name *name; /* the newest; older ones may be in use */
 	struct list fetches;
 	struct list waiters; /* struct fill_read */
 	struct prefetch prefetch;

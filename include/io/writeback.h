@@ -74,8 +74,13 @@ MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
 			      bool grow);
 /* The metadata to be stored has changed. */
 void writeback_touch(struct writeback *wb);
+/* What was stored was for another name: all is to be stored again. */
+void writeback_forget_store(struct writeback *wb);
 /* Anything R2 does not hold yet? */
 bool writeback_dirty(struct writeback *wb);
+
+/* Does part of the content come from an object? */
+bool writeback_has_base(struct writeback *wb);
 
 /* As fill_read: done is called once, inline or later. The caller holds a
  * reference until then. */
@@ -93,12 +98,13 @@ struct writeback_target {
 	const char *key;
 	bool create; /* there must be no object: -EEXIST */
 	const char *if_match; /* replace this version only: -ESTALE; or NULL */
-	const struct store_meta *meta;
+	const struct store_meta *meta; /* NULL: the source's, for a COPY */
 	uint64_t cid; /* content id the stored version will have */
-	bool stream; /* parts may travel before the end is known */
+	bool replace; /* metadata pairs not given here are to go */
 };
 
 struct writeback_result {
+	bool stored; /* by this call; else R2 had it already */
 	struct store_etag etag;
 	uint64_t size;
 	char why[192]; /* of an error */
@@ -129,6 +135,9 @@ void writeback_abort(struct writeback *wb);
  */
 MUST_CHECK int writeback_record(struct writeback *wb, struct journal_rec *rec,
 				bool durable);
+
+/* R2 has everything: the record goes, the bytes stay. */
+void writeback_unrecord(struct writeback *wb);
 
 /* Hands the stored content to the cache as cid: reads then cost no request.
  * What is not local is left out. Failure is no loss. */

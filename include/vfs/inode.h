@@ -47,6 +47,19 @@ struct inode {
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
 	unsigned opens, writers; /* handles; those that may write */
 	unsigned staged; /* directories: children with a wb */
+	/* while there is a wb, or the metadata was changed */
+	struct store_meta pairs; /* metadata besides mode, owner and mtime */
+	int64_t staged_ns; /* when the wb was made */
+	uint64_t local_cid; /* content id that a store of ours made last */
+	bool exclusive; /* created by O_EXCL: never over another's */
+	bool replace_pairs; /* some were removed */
+	bool journalled; /* the journal has a record of the wb */
+	bool failed; /* the last store failed for good: see the journal */
+	bool deferred; /* closed under a temporary name */
+	bool owed;
+	int64_t owed_ns; /* monotonic: when to store */
+	unsigned owed_tries;
+	struct list owed_link;
 };
 
 /* Where an inode is just now. */
@@ -71,6 +84,13 @@ struct vfs {
 	struct map flights; /* lookups on the wire, by (parent, name) */
 	struct inode *root;
 	struct vfs_stats stats; /* guarded by lock */
+	/* the uploader: guarded by lock */
+	struct list owed;
+	struct cond owed_changed;
+	unsigned storing; /* owed stores under way */
+	bool ending;
+	bool uploader; /* its task runs */
+	struct task uploader_task;
 };
 
 /* ---- inode.c ---- */
@@ -94,6 +114,9 @@ void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
 MUST_CHECK int inode_key(struct vfs *v, struct inode *i, char *out);
 MUST_CHECK int inode_child_key(struct vfs *v, struct inode *dir,
 			       const char *name, bool is_dir, char *out);
+
+/* A folder just made: known to hold nothing. */
+void inode_is_empty(struct vfs *v, struct inode *dir);
 
 /* Nanoseconds a fact confirmed at checked_ns may still be believed; 0: none */
 int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns);

@@ -24,6 +24,7 @@
 
 #include "cache/cache.h"
 #include "io/fill.h"
+#include "io/writeback.h"
 #include "store/store.h"
 
 struct vfs;
@@ -45,6 +46,10 @@ struct vfs_config {
 	gid_t gid;
 	mode_t file_mode, dir_mode; /* permission bits where R2 has none */
 	mode_t umask; /* cleared from every mode shown */
+	struct writebacks *writebacks; /* NULL: read-only */
+	bool journal_close; /* --writeback: close ends at the journal */
+	const char *temporary; /* name patterns (fnmatch), comma-separated, of
+				* files whose upload waits for their rename */
 };
 
 struct vfs_ctx {
@@ -53,7 +58,7 @@ struct vfs_ctx {
 };
 
 /* Borrows everything in config until vfs_destroy. */
-MUST_CHECK int vfs_create(const struct vfs_config *config, struct vfs **ret);
+MUST_CHECK int vfs_new(const struct vfs_config *config, struct vfs **ret);
 void vfs_destroy(struct vfs *v); /* no handle open, no call running */
 
 /*
@@ -120,11 +125,96 @@ MUST_CHECK int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx,
 
 /* ---- files ---- */
 
-/* Opens for reading; -EROFS for any writing flag. *ret_keep: the content is
- * the one of the last open, a page cache may be kept. */
+/* *ret_keep: the content is the one of the last open, a page cache may be
+ * kept. -EROFS on a read-only mount; O_TRUNC empties. */
 MUST_CHECK int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 			int flags, struct vfs_file **ret, bool *ret_keep);
 void vfs_release(struct vfs_file *f);
+
+/* ---- changes (all -EROFS on a read-only mount) ---- */
+
+enum vfs_set {
+	VFS_SET_MODE = 1 << 0,
+	VFS_SET_UID = 1 << 1,
+	VFS_SET_GID = 1 << 2,
+	VFS_SET_SIZE = 1 << 3,
+	VFS_SET_MTIME = 1 << 4,
+};
+
+struct vfs_change {
+	unsigned mask; /* enum vfs_set */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint64_t size;
+	int64_t mtime_ns;
+};
+
+MUST_CHECK int vfs_setattr(struct vfs *v, const struct vfs_ctx *ctx,
+			   uint64_t ino, const struct vfs_change *change,
+			   struct vfs_entry *ret);
+
+struct vfs_owner { /* of what is made */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode; /* umask applied */
+};
+
+/* Counts a lookup on the entry, as vfs_lookup. O_EXCL: -EEXIST; unless the
+ * name is a temporary one, R2 then has an (empty) object on return. */
+MUST_CHECK int vfs_create(struct vfs *v, const struct vfs_ctx *ctx,
+			  uint64_t parent, const char *name,
+			  const struct vfs_owner *owner, int flags,
+			  struct vfs_entry *ret, struct vfs_file **ret_file);
+MUST_CHECK int vfs_mkdir(struct vfs *v, const struct vfs_ctx *ctx,
+			 uint64_t parent, const char *name,
+			 const struct vfs_owner *owner, struct vfs_entry *ret);
+/* Regular files, fifos and sockets; -EPERM for devices. */
+MUST_CHECK int vfs_mknod(struct vfs *v, const struct vfs_ctx *ctx,
+			 uint64_t parent, const char *name,
+			 const struct vfs_owner *owner, struct vfs_entry *ret);
+MUST_CHECK int vfs_symlink(struct vfs *v, const struct vfs_ctx *ctx,
+			   uint64_t parent, const char *name,
+			   const char *target, const struct vfs_owner *owner,
+			   struct vfs_entry *ret);
+/* Only for a file that was closed under a temporary name and is not in R2:
+ * the content is stored under the new name, if nothing is there. Else -EPERM:
+ * an object has one key. */
+MUST_CHECK int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
+			uint64_t parent, const char *name,
+			struct vfs_entry *ret);
+MUST_CHECK int vfs_unlink(struct vfs *v, const struct vfs_ctx *ctx,
+			  uint64_t parent, const char *name);
+MUST_CHECK int vfs_rmdir(struct vfs *v, const struct vfs_ctx *ctx,
+			 uint64_t parent, const char *name);
+/* flags: RENAME_NOREPLACE or 0; others -EINVAL. */
+MUST_CHECK int vfs_rename(struct vfs *v, const struct vfs_ctx *ctx,
+			  uint64_t parent, const char *name, uint64_t to_parent,
+			  const char *to_name, unsigned flags);
+
+/* Bytes for a writing handle. Never waits for the network. */
+MUST_CHECK int vfs_write(struct vfs_file *f, const void *buf, size_t n,
+			 uint64_t off);
+/* As fallocate(2): mode 0, KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE. */
+MUST_CHECK int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off,
+			     uint64_t len);
+MUST_CHECK int vfs_seek(struct vfs_file *f, uint64_t off, int whence,
+			uint64_t *ret);
+/* On close and fsync: see write.c for what is promised. */
+MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx);
+
+/* value NULL removes. flags: XATTR_CREATE, XATTR_REPLACE. */
+MUST_CHECK int vfs_setxattr(struct vfs *v, const struct vfs_ctx *ctx,
+			    uint64_t ino, const char *name, const void *value,
+			    size_t len, int flags);
+
+/* Stores owed to R2, and waiting for them; what is left after the time. */
+unsigned vfs_owed(struct vfs *v);
+unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms);
+
+/* Takes up what an earlier run left in the journal: owed uploads go on, the
+ * rest is kept for recovery. Call once, before the first request. */
+MUST_CHECK int vfs_resume(struct vfs *v);
 
 /*
  * One read: off, len, done, arg filled by the caller, who keeps the struct
@@ -142,6 +232,7 @@ struct vfs_read {
 	/* vfs's own */
 	struct vfs_file *file;
 	struct fill_file *on;
+	struct writeback *wb;
 	struct task task;
 	unsigned moves;
 };

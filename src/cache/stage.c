@@ -42,7 +42,21 @@ static bool parse_id(const char *name, uint64_t *ret)
 	char *end;
 
 	*ret = strtoull(name, &end, 16);
-	return end == name + 16 && (*end == 0 || strcmp(end, ".rec") == 0);
+	return end == name + 16 && (*end == 0 || *end == '.');
+}
+
+static char *record_path(struct stage *s, uint64_t id, const char *kind)
+{
+	return xasprintf("%s/%016" PRIx64 ".%s", s->dir, id, kind);
+}
+
+static void remove_orphan(struct stage *s, const char *name, uint64_t id)
+{
+	CLEANUP(free) char *record = record_path(s, id, "rec");
+	CLEANUP(free) char *path = xasprintf("%s/%s", s->dir, name);
+
+	if ((!name[16] && access(record, F_OK)) || strstr(name, ".new"))
+		fsio()->unlink(path);
 }
 
 static int first_free_id(struct stage *s)
@@ -54,8 +68,11 @@ static int first_free_id(struct stage *s)
 	if (!d)
 		return -errno;
 	while ((e = readdir(d)))
-		if (parse_id(e->d_name, &id) && id >= s->next_id)
-			s->next_id = id + 1;
+		if (parse_id(e->d_name, &id)) {
+			if (id >= s->next_id)
+				s->next_id = id + 1;
+			remove_orphan(s, e->d_name, id);
+		}
 	closedir(d);
 	return 0;
 }
@@ -92,7 +109,8 @@ void stage_close(struct stage *s)
 	free(s);
 }
 
-int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
+static int each_of_kind(struct stage *s, const char *kind,
+			void (*fn)(uint64_t id, void *arg), void *arg)
 {
 	DIR *d = opendir(s->dir);
 	uint64_t *ids = NULL, id;
@@ -102,7 +120,8 @@ int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
 	if (!d)
 		return -errno;
 	while ((e = readdir(d))) {
-		if (!parse_id(e->d_name, &id) || !strchr(e->d_name, '.'))
+		if (!parse_id(e->d_name, &id) || e->d_name[16] != '.' ||
+		    strcmp(e->d_name + 17, kind) != 0)
 			continue;
 		ids = xrealloc(ids, (n + 1) * sizeof(*ids));
 		ids[n++] = id;
@@ -114,14 +133,14 @@ int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
 	return 0;
 }
 
+int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
+{
+	return each_of_kind(s, "rec", fn, arg);
+}
+
 char *stage_path(struct stage *s, uint64_t id)
 {
 	return xasprintf("%s/%016" PRIx64, s->dir, id);
-}
-
-static char *record_path(struct stage *s, uint64_t id)
-{
-	return xasprintf("%s/%016" PRIx64 ".rec", s->dir, id);
 }
 
 /* ---- life ---- */
@@ -150,9 +169,10 @@ int staged_create(struct stage *s, struct staged **ret)
 	return 0;
 }
 
-int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)
+static int read_record(struct stage *s, uint64_t id, const char *kind,
+		       struct journal_rec *rec)
 {
-	CLEANUP(free) char *path = record_path(s, id);
+	CLEANUP(free) char *path = record_path(s, id, kind);
 	CLEANUP(free) char *text = NULL;
 	CLEANUP(fd) int fd = fsio()->open(path, O_RDONLY, 0);
 	struct stat st;
@@ -168,6 +188,11 @@ int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)
 	text = xmalloc(st.st_size + 1);
 	n = fsio()->pread(fd, text, st.st_size, 0);
 	return n < 0 ? (int)n : journal_decode(text, n, rec);
+}
+
+int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)
+{
+	return read_record(s, id, "rec", rec);
 }
 
 int staged_load(struct stage *s, uint64_t id, struct staged **ret,
@@ -210,7 +235,7 @@ void staged_discard(struct staged *f)
 	if (!f)
 		return;
 	CLEANUP(free) char *path = stage_path(f->stage, f->id);
-	CLEANUP(free) char *record = record_path(f->stage, f->id);
+	CLEANUP(free) char *record = record_path(f->stage, f->id, "rec");
 	int err = fsio()->unlink(record);
 
 	if (err && err != -ENOENT)
@@ -394,10 +419,10 @@ static void copy_ranges(struct ranges *to, const struct ranges *from)
 		memcpy(to->r, from->r, from->n * sizeof(*to->r));
 }
 
-static int write_record(struct stage *s, uint64_t id, const struct buf *b,
-			bool durable)
+static int write_record(struct stage *s, uint64_t id, const char *kind,
+			const struct buf *b, bool durable)
 {
-	CLEANUP(free) char *path = record_path(s, id);
+	CLEANUP(free) char *path = record_path(s, id, kind);
 	CLEANUP(free) char *fresh = xasprintf("%s.new", path);
 	int fd = fsio()->open(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	int err = 0;
@@ -437,8 +462,55 @@ int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
 	journal_encode(&b, rec);
 	if (!err)
 		err = b.failed ? -EFBIG :
-				 write_record(f->stage, f->id, &b, durable);
+				 write_record(f->stage, f->id, "rec", &b,
+					      durable);
 	buf_release(&b);
 	mutex_unlock(&f->saving);
 	return err;
+}
+
+void staged_forget_record(struct staged *f)
+{
+	CLEANUP(free) char *path = record_path(f->stage, f->id, "rec");
+
+	mutex_lock(&f->saving);
+	fsio()->unlink(path);
+	mutex_unlock(&f->saving);
+}
+
+/* ---- notes of moves ---- */
+
+int stage_note(struct stage *s, const char *from, const char *to,
+	       uint64_t *ret_id)
+{
+	struct journal_rec rec = { .state = JOURNAL_OWED, .key = (char *)to,
+				   .base_key = (char *)from };
+	uint64_t id = __atomic_fetch_add(&s->next_id, 1, __ATOMIC_RELAXED);
+	struct buf b;
+	int err;
+
+	buf_init(&b, JOURNAL_MAX);
+	journal_encode(&b, &rec);
+	err = write_record(s, id, "move", &b, true);
+	buf_release(&b);
+	*ret_id = err ? 0 : id;
+	return err;
+}
+
+void stage_note_done(struct stage *s, uint64_t id)
+{
+	CLEANUP(free) char *path = record_path(s, id, "move");
+
+	fsio()->unlink(path);
+}
+
+int stage_each_note(struct stage *s, void (*fn)(uint64_t id, void *arg),
+		    void *arg)
+{
+	return each_of_kind(s, "move", fn, arg);
+}
+
+int stage_read_note(struct stage *s, uint64_t id, struct journal_rec *rec)
+{
+	return read_record(s, id, "move", rec);
 }

@@ -163,7 +163,7 @@ static int build_vfs(struct mount *m)
 		return err;
 	vc.fills = m->fills;
 	vc.tasks = m->waiting;
-	return vfs_create(&vc, &m->vfs);
+	return vfs_new(&vc, &m->vfs);
 }
 
 static int probe(struct mount *m)

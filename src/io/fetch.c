@@ -140,8 +140,10 @@ void fetch_submit(struct fetch *fetch)
 	struct store_req *req = &fetch->req;
 
 	store_req_init(req, STORE_GET);
-	req->key = file->key;
-	req->if_match = file->etag;
+	mutex_lock(&file->lock);
+	req->key = file->name->key;
+	req->if_match = file->name->etag;
+	mutex_unlock(&file->lock);
 	req->ranged = true;
 	req->range_off = fetch->off;
 	req->range_len = fetch->len;

@@ -45,8 +45,14 @@ static void file_free(struct fill_file *file)
 {
 	content_put(file->content);
 	mutex_release(&file->lock);
-	free(file->key);
-	free(file->etag);
+	while (file->name) {
+		struct fill_name *older = file->name->older;
+
+		free(file->name->key);
+		free(file->name->etag);
+		free(file->name);
+		file->name = older;
+	}
 	free(file);
 }
 
@@ -108,8 +114,9 @@ static struct fill_file *file_new(struct fills *f, const char *key,
 	file->fills = f;
 	file->cid = cid;
 	file->size = size;
-	file->key = xstrdup(key);
-	file->etag = xstrdup(etag);
+	file->name = xcalloc(1, sizeof(*file->name));
+	file->name->key = xstrdup(key);
+	file->name->etag = xstrdup(etag);
 	file->refs = 1;
 	mutex_init(&file->lock);
 	list_init(&file->fetches);
@@ -180,6 +187,29 @@ void fill_close(struct fill_file *file)
 {
 	if (file)
 		file_put(file);
+}
+
+void fill_moved(struct fills *f, uint64_t cid, const char *key,
+		const char *etag)
+{
+	struct fill_name *name = xcalloc(1, sizeof(*name));
+	struct fill_file *file;
+
+	mutex_lock(&f->lock);
+	file = find_file_locked(f, cid);
+	mutex_unlock(&f->lock);
+	if (!file) {
+		free(name);
+		return;
+	}
+	mutex_lock(&file->lock);
+	name->key = xstrdup(key);
+	name->etag = xstrdup(etag ? etag : file->name->etag);
+	name->older = file->name;
+	file->name = name;
+	file->stale = false;
+	mutex_unlock(&file->lock);
+	file_put(file);
 }
 
 struct content *fill_content(struct fill_file *file)

@@ -65,7 +65,9 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 	req.if_match = t->if_match;
 	req.if_absent = t->create;
 	req.put_meta = t->meta;
-	req.directive = STORE_META_REPLACE;
+	req.directive = !t->meta   ? STORE_META_COPY :
+			t->replace ? STORE_META_REPLACE :
+				     STORE_META_MERGE;
 	err = store_call(wb->ws->config.store, &req, interrupt);
 	if (err) {
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
@@ -279,6 +281,7 @@ int writeback_store(struct writeback *wb, const struct writeback_target *t,
 		if (err != -EBADMSG)
 			break;
 	}
+	ret->stored = !err;
 	if (!err)
 		rebase(wb, t, ret);
 	leave(wb, t, ret, gen, data_gen, err);

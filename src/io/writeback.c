@@ -253,12 +253,30 @@ void writeback_touch(struct writeback *wb)
 	mutex_unlock(&wb->lock);
 }
 
+void writeback_forget_store(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	wb->gen++;
+	wb->data_gen++;
+	free(wb->stored_key);
+	wb->stored_key = NULL;
+	mutex_unlock(&wb->lock);
+}
+
 bool writeback_dirty(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);
 	bool dirty = wb->gen != wb->stored_gen;
 	mutex_unlock(&wb->lock);
 	return dirty;
+}
+
+bool writeback_has_base(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool base = wb->base != NULL;
+	mutex_unlock(&wb->lock);
+	return base;
 }
 
 /* ---- the base ---- */
@@ -531,12 +549,24 @@ int writeback_record(struct writeback *wb, struct journal_rec *rec,
 	return err;
 }
 
+void writeback_unrecord(struct writeback *wb)
+{
+	staged_forget_record(wb->staged);
+}
+
 /* ---- into the cache ---- */
 
-/* Length of the run of whole blocks at off that are local. */
-static uint64_t local_run(struct writeback *wb, uint64_t off, uint64_t size)
+/* Length of the run of whole blocks at off that are local; *skip is how far
+ * to go on where there is none. */
+static uint64_t local_run(struct writeback *wb, uint64_t off, uint64_t size,
+			  uint64_t *skip)
 {
-	uint64_t run = 0, len;
+	uint64_t run = 0, len = size - off;
+
+	*skip = CACHE_BLOCK;
+	if (staged_kind_at(wb->staged, off, &len) != STAGED_LOCAL &&
+	    len > CACHE_BLOCK)
+		*skip = len - len % CACHE_BLOCK;
 
 	while (off + run < size && run < STEP) {
 		len = size - off - run;
@@ -551,7 +581,7 @@ static uint64_t local_run(struct writeback *wb, uint64_t off, uint64_t size)
 
 void writeback_publish(struct writeback *wb, uint64_t cid)
 {
-	uint64_t size = staged_size(wb->staged), run;
+	uint64_t size = staged_size(wb->staged), run, skip;
 	struct content *content;
 	uint8_t *buf;
 
@@ -560,9 +590,9 @@ void writeback_publish(struct writeback *wb, uint64_t cid)
 		return;
 	buf = xmalloc(STEP);
 	for (uint64_t off = 0; off < size; off += run) {
-		run = local_run(wb, off, size);
+		run = local_run(wb, off, size, &skip);
 		if (run == 0) {
-			run = CACHE_BLOCK;
+			run = skip;
 			continue;
 		}
 		if (staged_read(wb->staged, buf, run, off) ||

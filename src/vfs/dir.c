@@ -15,6 +15,7 @@
 
 #include "vfs/inode.h"
 #include "vfs/scan.h"
+#include "vfs/write.h"
 
 enum {
 	BATCH = 256,
@@ -25,7 +26,8 @@ struct batch {
 	uint64_t first; /* position of entries[0], DOTS not counted */
 	unsigned n;
 	struct meta_entry *entries;
-	const bool *shown; /* NULL: all */
+	const bool *shown;
+	bool *own_shown; /* ours to free, or NULL */
 	struct scan_page *page; /* owns entries, or NULL: we do */
 };
 
@@ -45,6 +47,7 @@ static void batch_release(struct vfs_dir *d, struct batch *b)
 		for (unsigned i = 0; i < b->n; i++)
 			meta_rec_release(&b->entries[i].rec);
 		free(b->entries);
+		free(b->own_shown);
 	}
 	memset(b, 0, sizeof(*b));
 }
@@ -85,17 +88,28 @@ void vfs_releasedir(struct vfs_dir *d)
 	free(d);
 }
 
-static int start(struct vfs_dir *d)
+/* Names that R2 does not have yet are in the cache only, so with such the
+ * listing is taken to its end first. */
+static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 {
 	struct vfs *v = d->v;
+	bool complete, staged;
+	int err = 0;
 
 	mutex_lock(&v->lock);
-	int64_t complete = d->inode->complete_ns;
+	complete = d->inode->unlinked ||
+		   ttl_left(d->inode->complete_ns, v->config.metadata_ttl_ns) >
+			   0;
+	staged = d->inode->staged > 0;
 	mutex_unlock(&v->lock);
-	if (ttl_left(complete, v->config.metadata_ttl_ns) == 0)
+	if (!complete && staged)
+		err = ctx->nowait ? -EAGAIN :
+				    scan_advance(v, ctx, d->inode, UINT32_MAX,
+						 &complete);
+	else if (!complete)
 		d->scan = scan_join(v, d->inode);
-	d->started = true;
-	return 0;
+	d->started = !err;
+	return err;
 }
 
 static int next_from_cache(struct vfs_dir *d, struct batch *b)
@@ -111,6 +125,13 @@ static int next_from_cache(struct vfs_dir *d, struct batch *b)
 		return n;
 	}
 	b->n = n;
+	b->shown = b->own_shown = xcalloc(n, sizeof(*b->own_shown));
+	for (int i = 0; i < n; i++) {
+		const struct meta_rec *rec = &b->entries[i].rec;
+
+		b->own_shown[i] = !(rec->flags & META_STAGED) ||
+				  inode_is_held(d->v, rec->ino);
+	}
 	return n;
 }
 
@@ -160,7 +181,7 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 	if (pos < d->prev.first || (pos < d->cur.first && d->prev.n == 0))
 		rewind_dir(d);
 	if (!d->started)
-		*err = start(d);
+		*err = start(d, ctx);
 	while (!*err) {
 		if (pos < d->cur.first)
 			return &d->prev;
@@ -171,7 +192,7 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 		*err = advance(d, ctx);
 		if (*err == -ESTALE) {
 			rewind_dir(d);
-			*err = start(d);
+			*err = start(d, ctx);
 		} else if (*err > 0) {
 			*err = 0;
 		}
@@ -212,7 +233,11 @@ static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
 		return emit(&e, arg);
 	i = inode_from_rec(v, d->inode, m->name, &m->rec);
 	inode_count_lookup(v, i);
-	e.entry.ttl_ns = ttl_left(m->rec.checked_ns, v->config.metadata_ttl_ns);
+	inode_stat(v, i, &e.entry.st);
+	e.entry.ttl_ns = m->rec.flags & META_STAGED ?
+				 v->config.metadata_ttl_ns :
+				 ttl_left(m->rec.checked_ns,
+					  v->config.metadata_ttl_ns);
 	bool fits = emit(&e, arg);
 	inode_put(v, i);
 	if (!fits)
@@ -236,7 +261,7 @@ int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
 		unsigned k = off - DOTS - b->first;
 
 		for (; k < b->n; k++, off++) {
-			if (b->shown && !b->shown[k])
+			if (!b->shown[k])
 				continue;
 			if (!emit_one(d, &b->entries[k], off + 1, plus, emit,
 				      arg))

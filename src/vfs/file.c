@@ -5,21 +5,28 @@
  * is gone, a handle that has given no byte yet moves to the new one; a handle
  * that has must fail with ESTALE, because its reader would otherwise see two
  * versions in one file. The move needs the network, so it runs as a task.
+ *
+ * What this mount writes is seen by all its handles at once: while the inode
+ * has a writeback, reads go there, and afterwards to the version it made.
  */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "vfs/inode.h"
+#include "base/clock.h"
+#include "vfs/write.h"
 
 struct vfs_file {
 	struct vfs *v;
 	struct inode *inode;
 	struct mutex lock;
 	struct fill_file *fill; /* guarded by lock; NULL for an empty object */
+	uint64_t cid; /* guarded by lock: what fill is of */
 	bool served; /* guarded by lock: a byte was given */
+	bool writable;
 	struct list old; /* versions left behind while reads are parked */
 };
 
@@ -28,8 +35,8 @@ struct old_fill {
 	struct fill_file *fill;
 };
 
-static int open_content(struct vfs *v, struct inode *i,
-			struct fill_file **ret, bool *ret_keep)
+static int open_content(struct vfs *v, struct inode *i, struct fill_file **ret,
+			uint64_t *ret_cid, bool *ret_keep)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	uint64_t cid, size;
@@ -57,23 +64,94 @@ static int open_content(struct vfs *v, struct inode *i,
 	*ret_keep = i->opened_cid == cid;
 	i->opened_cid = cid;
 	mutex_unlock(&v->lock);
+	*ret_cid = cid;
 	*ret = NULL;
 	return size ? fill_open(v->config.fills, key, etag, cid, size, ret) : 0;
+}
+
+/* Whoever builds on the present content must know it well. */
+#define TRUST_FOR_WRITING_NS 1000000000ll
+
+static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		   bool write, bool truncate)
+{
+	bool force = false;
+	int err;
+
+	if (i->kind == META_DIR)
+		return -EISDIR;
+	if (write && !v->config.writebacks)
+		return -EROFS;
+	mutex_lock(&v->lock);
+	if (write && !truncate)
+		force = ttl_left(i->checked_ns, TRUST_FOR_WRITING_NS) == 0 &&
+			v->config.metadata_ttl_ns != VFS_TTL_INDEFINITE;
+	force = force && !i->wb && !i->unlinked;
+	mutex_unlock(&v->lock);
+	if (force && ctx->nowait)
+		return -EAGAIN;
+	err = inode_refresh(v, ctx, i, force);
+	if (!err && write)
+		err = inode_headers(v, ctx, i);
+	return err;
+}
+
+static int open_inode(struct vfs_file *f, bool *ret_keep)
+{
+	struct inode *i = f->inode;
+	struct vfs *v = f->v;
+
+	mutex_lock(&v->lock);
+	bool held = i->wb != NULL;
+	mutex_unlock(&v->lock);
+	*ret_keep = true;
+	if (held)
+		return 0;
+	return open_content(v, i, &f->fill, &f->cid, ret_keep);
+}
+
+static int empty(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb;
+	int err;
+
+	mutex_lock(&v->lock);
+	bool already = i->size == 0 && !(i->wb && writeback_size(i->wb));
+	mutex_unlock(&v->lock);
+	if (already)
+		return 0;
+	err = inode_stage(v, i, true, &wb);
+	if (err)
+		return err;
+	writeback_put(wb);
+	mutex_lock(&v->lock);
+	i->size = 0;
+	i->mtime_ns = clock_wall_ns();
+	mutex_unlock(&v->lock);
+	inode_publish_name(v, i);
+	return 0;
+}
+
+static void count_open(struct vfs_file *f, int by)
+{
+	mutex_lock(&f->v->lock);
+	f->inode->opens += by;
+	if (f->writable)
+		f->inode->writers += by;
+	mutex_unlock(&f->v->lock);
 }
 
 int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	     struct vfs_file **ret, bool *ret_keep)
 {
+	bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+	struct inode *i = inode_get(v, ino);
 	struct vfs_file *f;
-	struct inode *i;
 	int err;
 
-	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
-		return -EROFS;
-	i = inode_get(v, ino);
 	if (!i)
 		return -ESTALE;
-	err = i->kind == META_DIR ? -EISDIR : inode_refresh(v, ctx, i, false);
+	err = prepare(v, ctx, i, write, flags & O_TRUNC);
 	if (err) {
 		inode_put(v, i);
 		return err;
@@ -81,9 +159,14 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	f = xcalloc(1, sizeof(*f));
 	f->v = v;
 	f->inode = i;
+	f->writable = write;
 	mutex_init(&f->lock);
 	list_init(&f->old);
-	err = open_content(v, i, &f->fill, ret_keep);
+	count_open(f, 1);
+	if (flags & O_TRUNC)
+		err = empty(v, i);
+	if (!err)
+		err = open_inode(f, ret_keep);
 	if (err) {
 		vfs_release(f);
 		return err;
@@ -92,10 +175,35 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	return 0;
 }
 
+/* A handle that may have written goes: what no flush has stored (a mapping
+ * written after close, a flush that failed) is seen to now. */
+static void last_writer(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	bool failed, idle, unlinked;
+
+	if (!wb)
+		return;
+	mutex_lock(&v->lock);
+	failed = i->failed;
+	unlinked = i->unlinked;
+	idle = i->writers == 0 && !i->owed;
+	mutex_unlock(&v->lock);
+	if (idle && !unlinked && writeback_dirty(wb)) {
+		if (failed)
+			inode_abandon(v, i, -EIO, "its writer was told");
+		else
+			inode_owe(v, i, 0);
+	}
+	writeback_put(wb);
+	inode_settle(v, i);
+}
+
 void vfs_release(struct vfs_file *f)
 {
 	if (!f)
 		return;
+	count_open(f, -1);
 	fill_close(f->fill);
 	list_for_each_safe(n, tmp, &f->old) {
 		struct old_fill *o = list_entry(n, struct old_fill, link);
@@ -103,6 +211,7 @@ void vfs_release(struct vfs_file *f)
 		fill_close(o->fill);
 		free(o);
 	}
+	last_writer(f->v, f->inode);
 	inode_put(f->v, f->inode);
 	mutex_release(&f->lock);
 	free(f);
@@ -117,6 +226,7 @@ static void move_to_new_version(struct task *t)
 	struct vfs_file *f = r->file;
 	const struct vfs_ctx ctx = { 0 };
 	struct fill_file *fill = NULL;
+	uint64_t cid = 0;
 	bool keep, moved;
 	int err;
 
@@ -126,7 +236,7 @@ static void move_to_new_version(struct task *t)
 	if (!moved) {
 		err = inode_refresh(f->v, &ctx, f->inode, true);
 		if (!err)
-			err = open_content(f->v, f->inode, &fill, &keep);
+			err = open_content(f->v, f->inode, &fill, &cid, &keep);
 		if (err) {
 			r->fill.error = err == -ENOENT ? -ESTALE : err;
 			r->done(r);
@@ -138,6 +248,7 @@ static void move_to_new_version(struct task *t)
 		if (f->fill == r->on && !f->served) {
 			o->fill = f->fill;
 			f->fill = fill;
+			f->cid = cid;
 		} else {
 			o->fill = fill;
 		}
@@ -157,11 +268,13 @@ static void read_done(struct fill_read *fr)
 {
 	struct vfs_read *r = container_of(fr, struct vfs_read, fill);
 	struct vfs_file *f = r->file;
+	struct writeback *wb = r->wb;
 	bool move;
 
+	r->wb = NULL;
 	mutex_lock(&f->lock);
-	move = fr->error == -ESTALE && !f->served && r->moves++ < 2;
-	if (!fr->error && fr->got > 0) {
+	move = !wb && fr->error == -ESTALE && !f->served && r->moves++ < 2;
+	if (!fr->error && fr->got > 0 && !wb) {
 		if (r->on != f->fill)
 			fr->error = -ESTALE;
 		else
@@ -174,6 +287,34 @@ static void read_done(struct fill_read *fr)
 		return;
 	}
 	r->done(r);
+	writeback_put(wb);
+}
+
+/* The version our own store made takes the place of the one opened. */
+static void follow_store(struct vfs_file *f)
+{
+	struct inode *i = f->inode;
+	struct fill_file *fill = NULL;
+	struct old_fill *o;
+	uint64_t cid;
+	bool keep;
+
+	mutex_lock(&f->v->lock);
+	cid = i->cid;
+	bool ours = cid && cid == i->local_cid && !i->unlinked;
+	mutex_unlock(&f->v->lock);
+	mutex_lock(&f->lock);
+	bool same = f->cid == cid;
+	mutex_unlock(&f->lock);
+	if (!ours || same || open_content(f->v, i, &fill, &cid, &keep))
+		return;
+	o = xcalloc(1, sizeof(*o));
+	mutex_lock(&f->lock);
+	o->fill = f->fill;
+	f->fill = fill;
+	f->cid = cid;
+	list_add_tail(&f->old, &o->link);
+	mutex_unlock(&f->lock);
 }
 
 static void start_read(struct vfs_read *r)
@@ -182,12 +323,19 @@ static void start_read(struct vfs_read *r)
 
 	memset(&r->fill, 0, sizeof(r->fill));
 	list_init(&r->fill.link);
-	mutex_lock(&f->lock);
-	r->on = f->fill;
-	mutex_unlock(&f->lock);
 	r->fill.off = r->off;
 	r->fill.len = r->len;
 	r->fill.done = read_done;
+	r->on = NULL;
+	r->wb = inode_staged(f->v, f->inode);
+	if (r->wb) {
+		writeback_read(r->wb, &r->fill);
+		return;
+	}
+	follow_store(f);
+	mutex_lock(&f->lock);
+	r->on = f->fill;
+	mutex_unlock(&f->lock);
 	if (r->on)
 		fill_read(r->on, &r->fill);
 	else
@@ -210,6 +358,123 @@ void vfs_read_cancel(struct vfs_read *r)
 	mutex_unlock(&r->file->lock);
 	if (on)
 		fill_cancel(on, &r->fill);
+}
+
+/* ---- writing ---- */
+
+enum { STREAM_FROM = 64 << 20, STREAM_STEP = 4 << 20 };
+
+/* Long files begin to travel while they are written. */
+static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
+		   uint64_t before, uint64_t after)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct writeback_target t = { .key = key };
+	struct store_meta pairs;
+	struct place p;
+	bool temporary;
+
+	if (after < STREAM_FROM || before / STREAM_STEP == after / STREAM_STEP ||
+	    v->config.journal_close || inode_place(v, i, &p))
+		return;
+	temporary = name_is_temporary(v, p.name);
+	place_put(v, &p);
+	if (temporary || inode_key(v, i, key))
+		return;
+	inode_pairs(v, i, &pairs);
+	t.meta = &pairs;
+	writeback_stream(wb, &t);
+	store_meta_release(&pairs);
+}
+
+/* An owed store is put off while the file is written to again. */
+static void hold(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool owed = i->owed && !i->deferred;
+	mutex_unlock(&v->lock);
+	if (owed)
+		inode_unowe(v, i);
+}
+
+static void grown(struct vfs *v, struct inode *i, struct writeback *wb,
+		  uint64_t *before, uint64_t *after)
+{
+	*after = writeback_size(wb);
+	mutex_lock(&v->lock);
+	*before = i->size;
+	i->size = *after;
+	i->mtime_ns = clock_wall_ns();
+	i->failed = false;
+	mutex_unlock(&v->lock);
+}
+
+int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
+{
+	uint64_t before, after;
+	struct writeback *wb;
+	int err;
+
+	if (!f->writable)
+		return -EBADF;
+	err = inode_stage(f->v, f->inode, false, &wb);
+	if (err)
+		return err;
+	hold(f->v, f->inode);
+	err = writeback_write(wb, buf, n, off);
+	grown(f->v, f->inode, wb, &before, &after);
+	inode_journal_open(f->v, f->inode, wb);
+	if (!err)
+		stream(f->v, f->inode, wb, before, after);
+	writeback_put(wb);
+	return err;
+}
+
+int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off, uint64_t len)
+{
+	bool keep = mode & FALLOC_FL_KEEP_SIZE;
+	uint64_t before, after;
+	struct writeback *wb;
+	int err;
+
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
+		     FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	if (!f->writable)
+		return -EBADF;
+	err = inode_stage(f->v, f->inode, false, &wb);
+	if (err)
+		return err;
+	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		err = writeback_zero(wb, off, len, !keep);
+	else if (!keep && off + len > writeback_size(wb))
+		err = writeback_truncate(wb, off + len);
+	grown(f->v, f->inode, wb, &before, &after);
+	writeback_put(wb);
+	return err;
+}
+
+int vfs_seek(struct vfs_file *f, uint64_t off, int whence, uint64_t *ret)
+{
+	struct writeback *wb = inode_staged(f->v, f->inode);
+	uint64_t size;
+	int err;
+
+	if (wb) {
+		err = writeback_seek(wb, off, whence == SEEK_HOLE, ret);
+		writeback_put(wb);
+		return err;
+	}
+	mutex_lock(&f->v->lock);
+	size = f->inode->size;
+	mutex_unlock(&f->v->lock);
+	*ret = whence == SEEK_HOLE ? size : off;
+	return off >= size ? -ENXIO : 0;
+}
+
+int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx)
+{
+	return f->writable ? inode_flush(f->v, ctx, f->inode) : 0;
 }
 
 int vfs_readlink(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,

@@ -48,8 +48,10 @@ static void shown_from_rec(struct vfs *v, const struct meta_rec *rec,
 	store_meta_release(&meta);
 	if (km.has_mode) {
 		perm = km.mode & 07777;
-		if (rec->kind == META_FILE && (km.mode & S_IFMT) == S_IFLNK)
-			type = S_IFLNK;
+		if (rec->kind == META_FILE &&
+		    (S_ISLNK(km.mode) || S_ISFIFO(km.mode) ||
+		     S_ISSOCK(km.mode)))
+			type = km.mode & S_IFMT;
 	}
 	a->mode = type | (type == S_IFLNK ? 0777 : perm & ~c->umask);
 	a->uid = km.has_uid ? km.uid : c->uid;
@@ -147,7 +149,8 @@ struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
 		map_insert(&v->inodes, &i->node, hash_u64(rec->ino));
 	}
 	i->refs++;
-	update_locked(i, rec, &a);
+	if (!i->wb && !i->unlinked)
+		update_locked(i, rec, &a);
 	if (dir.complete_ns > i->complete_ns)
 		i->complete_ns = dir.complete_ns;
 	mutex_unlock(&v->lock);
@@ -166,6 +169,7 @@ struct inode *inode_get(struct vfs *v, uint64_t ino)
 
 void inode_free(struct inode *i)
 {
+	store_meta_release(&i->pairs);
 	free(i->name);
 	free(i->etag);
 	free(i);

@@ -29,6 +29,7 @@
 #include "vfs/inode.h"
 #include "vfs/key.h"
 #include "vfs/scan.h"
+#include "vfs/write.h"
 
 enum {
 	LIST_COSTS_GETS = 13, /* Class A 4.50 $ / Class B 0.36 $ per million */
@@ -292,6 +293,19 @@ static bool known(struct vfs *v, struct inode *dir, const char *name,
 	int64_t max = v->config.metadata_ttl_ns;
 
 	*have = meta_get(v->meta, dir->ino, name, ret) == 0;
+	if (*have && ret->kind == META_FILE && inode_is_held(v, ret->ino)) {
+		*ttl = max;
+		*err = 0;
+		return true;
+	}
+	if (*have && ret->flags & META_STAGED) {
+		/* an earlier run's, whose bytes are with the journal */
+		*have = false;
+		meta_rec_release(ret);
+		memset(ret, 0, sizeof(*ret));
+		if (meta_del(v->meta, dir->ino, name))
+			log_debug("vfs", "the cache cannot forget a name");
+	}
 	*ttl = *have ? ttl_left(ret->checked_ns,
 				ret->kind == META_ABSENT ?
 					v->config.negative_ttl_ns :
@@ -322,7 +336,7 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	for (bool asked = false;;) {
 		memset(&old, 0, sizeof(old));
 		if (known(v, dir, name, &old, &have, ret_ttl, &err) &&
-		    (!force || asked))
+		    (!force || asked || (have && inode_is_held(v, old.ino))))
 			break;
 		if (ctx->nowait) {
 			err = -EAGAIN;

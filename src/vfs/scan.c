@@ -277,6 +277,19 @@ static void settle_twins(struct vfs *v, struct scan *s, struct scan_page *p)
 	}
 }
 
+void inode_is_empty(struct vfs *v, struct inode *dir)
+{
+	int64_t now = clock_wall_ns();
+	uint32_t gen;
+
+	if (meta_dir_begin(v->meta, dir->ino, &gen) ||
+	    meta_dir_end(v->meta, dir->ino, gen, now, 0))
+		return;
+	mutex_lock(&v->lock);
+	dir->complete_ns = now;
+	mutex_unlock(&v->lock);
+}
+
 /* ---- pulling ---- */
 
 static void chain_locked(struct scan *s, struct scan_page *p)

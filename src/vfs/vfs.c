@@ -7,6 +7,7 @@
 #include "vfs/inode.h"
 #include "vfs/key.h"
 #include "vfs/scan.h"
+#include "vfs/write.h"
 
 static bool inode_equal(const struct map_node *n, const void *key)
 {
@@ -21,7 +22,7 @@ static bool flight_equal(const struct map_node *n, const void *key)
 	return a->parent == b->parent && strcmp(a->name, b->name) == 0;
 }
 
-int vfs_create(const struct vfs_config *config, struct vfs **ret)
+int vfs_new(const struct vfs_config *config, struct vfs **ret)
 {
 	struct meta_rec root = { .ino = CACHE_ROOT_INO, .kind = META_DIR };
 	struct vfs *v = xcalloc(1, sizeof(*v));
@@ -30,6 +31,8 @@ int vfs_create(const struct vfs_config *config, struct vfs **ret)
 	v->meta = cache_meta(config->cache);
 	mutex_init(&v->lock);
 	cond_init(&v->flight_done);
+	cond_init(&v->owed_changed);
+	list_init(&v->owed);
 	map_init(&v->inodes, inode_equal);
 	map_init(&v->flights, flight_equal);
 	v->root = inode_from_rec(v, NULL, "", &root);
@@ -43,6 +46,7 @@ static void free_inode(struct map_node *n, void *arg)
 	struct inode *i = container_of(n, struct inode, node);
 
 	map_remove(&v->inodes, n);
+	writeback_put(i->wb);
 	inode_free(i);
 }
 
@@ -50,10 +54,12 @@ void vfs_destroy(struct vfs *v)
 {
 	if (!v)
 		return;
+	owed_stop(v);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);
 	cond_release(&v->flight_done);
+	cond_release(&v->owed_changed);
 	mutex_release(&v->lock);
 	free(v);
 }

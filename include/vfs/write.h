@@ -1,0 +1,126 @@
+/*
+ * Internals of the vfs's write side.
+ *
+ * An inode that was changed has a writeback (inode.wb) until R2 holds the
+ * change and no handle may write any more; then its content is handed to the
+ * cache and the writeback goes. While it is there the inode is its own truth:
+ * neither TTL nor listing touches it.
+ *
+ * Owed: an inode whose store happens later, by the uploader's task: deferred
+ * temporary names, --writeback, attributes changed on a closed file.
+ */
+#ifndef VFS_WRITE_H
+#define VFS_WRITE_H
+
+#include "io/writeback.h"
+#include "vfs/inode.h"
+
+/* Time until an owed store is tried. */
+#define OWED_ATTR_NS 300000000ll
+#define OWED_TEMP_NS 30000000000ll
+
+/* ---- write.c: content ---- */
+
+/* Makes sure the object's metadata is known (one HEAD at most). */
+MUST_CHECK int inode_headers(struct vfs *v, const struct vfs_ctx *ctx,
+			     struct inode *i);
+
+/* The inode's writeback, made from its present version if there is none, with
+ * a reference. empty: the content begins anew. Needs no network. */
+MUST_CHECK int inode_stage(struct vfs *v, struct inode *i, bool empty,
+			   struct writeback **ret);
+/* The writeback, with a reference, or NULL. */
+struct writeback *inode_staged(struct vfs *v, struct inode *i);
+
+/* R2 holds (or, where that is the promise, the journal owes) what was
+ * written. Logs a failure once and keeps the bytes. */
+MUST_CHECK int inode_flush(struct vfs *v, const struct vfs_ctx *ctx,
+			   struct inode *i);
+/* R2 holds it under its name on return, whatever the mode. */
+MUST_CHECK int inode_store(struct vfs *v, const struct vfs_ctx *ctx,
+			   struct inode *i);
+/* The same, at `key`, unconditionally or only if nothing is there; the inode's
+ * own record is left alone. */
+MUST_CHECK int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx,
+			      struct inode *i, const char *key, bool absent,
+			      uint64_t cid, struct writeback_result *ret);
+/* Lets go of a clean writeback nobody writes to. */
+void inode_settle(struct vfs *v, struct inode *i);
+/* Content is kept for those who have it open; nothing will be stored. */
+MUST_CHECK int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *i);
+/* Bytes and record stay in the journal; the name is R2's again. */
+void inode_abandon(struct vfs *v, struct inode *i, int error, const char *why);
+
+/* What shows of a changed inode, into the cache: its name, size, times. */
+void inode_publish_name(struct vfs *v, struct inode *i);
+
+/* Forgets what was staged, and the name with it. */
+void inode_drop(struct vfs *v, struct inode *i);
+/* Is there an inode of this number in memory with changes of ours? */
+bool inode_is_held(struct vfs *v, uint64_t ino);
+/* From the first written byte on the journal knows of the file. */
+void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb);
+/* The journal's record again, after the key or attributes changed. */
+void inode_rejournal(struct vfs *v, struct inode *i);
+
+/* Content an earlier run left; takes the reference. */
+void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
+		 bool deferred);
+
+/* ---- owed.c: the uploader ---- */
+
+/* Stores the inode after the delay (nanoseconds), whoever has it open. */
+void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns);
+/* Nothing is owed any more; whether it was. */
+bool inode_unowe(struct vfs *v, struct inode *i);
+/* Ends the uploader; what is owed stays in the journal. */
+void owed_stop(struct vfs *v);
+
+/* Is name one of those that wait for their rename? */
+bool name_is_temporary(const struct vfs *v, const char *name);
+
+/* ---- attr.c: metadata ---- */
+
+/* Pairs to be stored with the inode's object; release. */
+void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret);
+void pairs_set(struct store_meta *m, const char *name, const char *value);
+void pairs_unset(struct store_meta *m, const char *name);
+
+/* ---- change.c ---- */
+
+/* PUT of a small object from memory. */
+MUST_CHECK int put_small(struct vfs *v, const struct vfs_ctx *ctx,
+			 const char *key, const void *data, size_t n,
+			 const struct store_meta *meta, bool absent,
+			 struct store_etag *ret_etag);
+MUST_CHECK int delete_key(struct vfs *v, const struct vfs_ctx *ctx,
+			  const char *key);
+/* May a name be made or removed in dir? -EROFS, -EINVAL, -ENAMETOOLONG ... */
+MUST_CHECK int name_check(struct vfs *v, struct inode *dir, const char *name,
+			  bool is_dir);
+/* -ENOTEMPTY, or 0. */
+MUST_CHECK int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx,
+			       struct inode *dir, const char *name,
+			       const struct meta_rec *rec);
+/* The name leads nowhere, as of now. */
+void name_gone(struct vfs *v, struct inode *dir, const char *name);
+/* Whatever (dir, name) is makes way: content kept for open handles. */
+MUST_CHECK int name_displace(struct vfs *v, const struct vfs_ctx *ctx,
+			     struct inode *dir, const char *name,
+			     const struct meta_rec *rec);
+
+/* ---- rename.c ---- */
+
+struct moved_inode {
+	struct list link;
+	struct inode *inode;
+};
+
+void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
+		const char *name);
+/* Moves every key that begins with `from`. */
+MUST_CHECK int move_keys(struct vfs *v, const struct vfs_ctx *ctx,
+			 const char *from, const char *to);
+
+#endif

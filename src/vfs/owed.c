@@ -1,0 +1,193 @@
+/*
+ * The uploader: stores that nobody waits for.
+ *
+ * One long task sleeps until the next owed inode is due and hands it to the
+ * waiting threads, a few at a time. What fails for a reason that may pass is
+ * tried again, ever more slowly, because the writer was promised it; what is
+ * refused for good goes to the journal.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "vfs/write.h"
+
+enum { PARALLEL = 16, WAKE_MS = 100 };
+
+#define RETRY_NS 1000000000ll
+#define RETRY_MAX_NS 60000000000ll
+
+struct owed_job {
+	struct task task;
+	struct vfs *v;
+	struct inode *inode; /* a reference */
+};
+
+static bool may_pass(int err)
+{
+	return err == -ETIMEDOUT || err == -EIO || err == -EAGAIN ||
+	       err == -ECONNREFUSED || err == -ECONNRESET ||
+	       err == -EHOSTUNREACH || err == -EINTR || err == -ECANCELED ||
+	       err == -EBADMSG || err == -EPROTO;
+}
+
+static void again(struct vfs *v, struct inode *i)
+{
+	int64_t delay = RETRY_NS;
+
+	mutex_lock(&v->lock);
+	for (unsigned n = i->owed_tries++; n && delay < RETRY_MAX_NS; n--)
+		delay *= 2;
+	mutex_unlock(&v->lock);
+	inode_owe(v, i, delay);
+}
+
+static void run_owed(struct task *t)
+{
+	struct owed_job *j = container_of(t, struct owed_job, task);
+	const struct vfs_ctx ctx = { 0 };
+	struct vfs *v = j->v;
+	int err = inode_store(v, &ctx, j->inode);
+
+	if (err && may_pass(err))
+		again(v, j->inode);
+	else if (err)
+		inode_abandon(v, j->inode, err, "refused by R2");
+	else
+		inode_settle(v, j->inode);
+	inode_put(v, j->inode);
+	free(j);
+	mutex_lock(&v->lock);
+	v->storing--;
+	cond_broadcast(&v->owed_changed);
+	mutex_unlock(&v->lock);
+}
+
+/* The first due inode, taken off the list; its reference moves along. */
+static struct inode *take_due_locked(struct vfs *v, int64_t now,
+				     int64_t *next) REQUIRES(v->lock)
+{
+	*next = INT64_MAX;
+	list_for_each(n, &v->owed) {
+		struct inode *i = list_entry(n, struct inode, owed_link);
+
+		if (i->owed_ns <= now) {
+			list_del(n);
+			i->owed = false;
+			return i;
+		}
+		if (i->owed_ns < *next)
+			*next = i->owed_ns;
+	}
+	return NULL;
+}
+
+static void uploader(struct task *t)
+{
+	struct vfs *v = container_of(t, struct vfs, uploader_task);
+	int64_t now, next;
+
+	mutex_lock(&v->lock);
+	while (!v->ending) {
+		struct inode *i = NULL;
+
+		now = (int64_t)clock_mono_ns();
+		if (v->storing < PARALLEL)
+			i = take_due_locked(v, now, &next);
+		if (!i) {
+			if (list_empty(&v->owed))
+				break;
+			cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
+			continue;
+		}
+		v->storing++;
+		mutex_unlock(&v->lock);
+		struct owed_job *j = xcalloc(1, sizeof(*j));
+
+		j->v = v;
+		j->inode = i;
+		j->task.run = run_owed;
+		tasks_submit(v->config.tasks, &j->task);
+		mutex_lock(&v->lock);
+	}
+	v->uploader = false;
+	cond_broadcast(&v->owed_changed);
+	mutex_unlock(&v->lock);
+}
+
+void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns)
+{
+	int64_t due = (int64_t)clock_mono_ns() + delay_ns;
+	bool start;
+
+	mutex_lock(&v->lock);
+	if (!i->owed) {
+		i->owed = true;
+		i->refs++;
+		list_init(&i->owed_link);
+		list_add_tail(&v->owed, &i->owed_link);
+	}
+	i->owed_ns = due;
+	start = !v->uploader && !v->ending;
+	v->uploader |= start;
+	cond_broadcast(&v->owed_changed);
+	mutex_unlock(&v->lock);
+	if (start) {
+		v->uploader_task.run = uploader;
+		tasks_submit(v->config.tasks, &v->uploader_task);
+	}
+}
+
+bool inode_unowe(struct vfs *v, struct inode *i)
+{
+	bool was;
+
+	mutex_lock(&v->lock);
+	was = i->owed;
+	if (was) {
+		list_del(&i->owed_link);
+		i->owed = false;
+	}
+	mutex_unlock(&v->lock);
+	if (was)
+		inode_put(v, i);
+	return was;
+}
+
+unsigned vfs_owed(struct vfs *v)
+{
+	unsigned n;
+
+	mutex_lock(&v->lock);
+	n = v->storing;
+	list_for_each(pos, &v->owed)
+		n++;
+	mutex_unlock(&v->lock);
+	return n;
+}
+
+unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms)
+{
+	uint64_t end = clock_mono_ms() + timeout_ms;
+
+	mutex_lock(&v->lock);
+	list_for_each(n, &v->owed)
+		list_entry(n, struct inode, owed_link)->owed_ns = 0;
+	cond_broadcast(&v->owed_changed);
+	while ((v->storing || !list_empty(&v->owed)) && clock_mono_ms() < end)
+		cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
+	mutex_unlock(&v->lock);
+	return vfs_owed(v);
+}
+
+/* No call may run any more. What is owed stays in the journal. */
+void owed_stop(struct vfs *v)
+{
+	mutex_lock(&v->lock);
+	v->ending = true;
+	cond_broadcast(&v->owed_changed);
+	while (v->uploader || v->storing)
+		cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
+	mutex_unlock(&v->lock);
+}

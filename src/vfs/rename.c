@@ -1,0 +1,461 @@
+/*
+ * Rename, on a store that has none.
+ *
+ * A file whose content is not in R2 yet is stored once, under its new name:
+ * the write-then-rename of careful programs costs one PUT. An object is copied
+ * by R2 and the old key deleted; the cached content goes with the name.
+ *
+ * A folder is moved page by page: copy up to 1,000 keys, 16 at a time, then
+ * delete exactly these. At every moment each object is at its old or its new
+ * key, or both; a note in the stage folder lets the next mount go on after a
+ * crash.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/parts.h"
+#include "vfs/key.h"
+#include "vfs/write.h"
+
+enum { COPIES = 16, NOREPLACE = 1 /* RENAME_NOREPLACE */ };
+
+struct side {
+	struct inode *dir;
+	const char *name;
+	char key[STORE_KEY_MAX + 1];
+	struct meta_rec rec;
+	bool exists;
+};
+
+/* ---- files ---- */
+
+void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
+		const char *name)
+{
+	struct inode *old;
+
+	mutex_lock(&v->lock);
+	old = i->parent;
+	dir->refs++;
+	if (i->wb && !i->unlinked) {
+		old->staged--;
+		dir->staged++;
+	}
+	i->parent = dir;
+	free(i->name);
+	i->name = xstrdup(name);
+	mutex_unlock(&v->lock);
+	inode_put(v, old);
+}
+
+/* Nothing of i is in R2 and nothing was promised: the name alone changes. The
+ * upload will replace what is at the new key now. */
+static bool move_locally(struct vfs *v, struct inode *i, const struct side *to)
+{
+	bool local;
+
+	mutex_lock(&v->lock);
+	local = i->wb && !(i->etag && *i->etag) &&
+		((i->writers > 0 && !i->deferred) ||
+		 name_is_temporary(v, to->name));
+	if (local) {
+		free(i->etag);
+		i->etag = xstrdup(to->exists ? to->rec.etag : "");
+	}
+	mutex_unlock(&v->lock);
+	return local;
+}
+
+static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
+			 const struct writeback_result *r, uint64_t cid)
+{
+	struct meta_rec rec = { .kind = META_FILE, .cid = cid,
+				.size = r->size,
+				.checked_ns = clock_wall_ns() };
+	struct store_meta pairs;
+
+	inode_pairs(v, i, &pairs);
+	mutex_lock(&v->lock);
+	rec.ino = i->ino;
+	rec.flags = i->flags & META_HAS_HEADERS;
+	rec.mtime_ns = i->mtime_ns;
+	free(i->etag);
+	i->etag = xstrdup(r->etag.s);
+	i->cid = i->opened_cid = i->local_cid = cid;
+	i->checked_ns = rec.checked_ns;
+	i->deferred = false;
+	i->exclusive = false;
+	mutex_unlock(&v->lock);
+	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
+	if (rec.flags & META_HAS_HEADERS)
+		key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
+	store_meta_release(&pairs);
+	if (meta_put(v->meta, to->dir->ino, to->name, &rec, NULL))
+		log_debug("vfs", "the cache keeps no name for now");
+	meta_rec_release(&rec);
+}
+
+static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *i, const struct side *from,
+		       const struct side *to, bool absent)
+{
+	struct writeback_result r;
+	struct writeback *wb;
+	bool stored, clean;
+	uint64_t cid;
+	int err = inode_stage(v, i, false, &wb);
+
+	if (err)
+		return err;
+	mutex_lock(&v->lock);
+	stored = i->etag && *i->etag;
+	cid = i->cid;
+	mutex_unlock(&v->lock);
+	clean = !writeback_dirty(wb);
+	if (!clean || !cid)
+		cid = meta_new_cid(v->meta);
+	err = inode_store_at(v, ctx, i, to->key, absent, cid, &r);
+	if (err && r.why[0])
+		log_error("vfs", "rename of %s to %s: %s (%s)", from->key,
+			  to->key, r.why, strerror(-err));
+	if (!err && stored)
+		err = delete_key(v, ctx, from->key);
+	if (!err) {
+		record_moved(v, i, to, &r, cid);
+		fill_moved(v->config.fills, cid, to->key, r.etag.s);
+	}
+	writeback_put(wb);
+	return err;
+}
+
+static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
+		       const struct side *from, const struct side *to,
+		       unsigned flags)
+{
+	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
+	bool owed, local;
+	int err = 0;
+
+	if (to->exists)
+		err = name_displace(v, ctx, to->dir, to->name, &to->rec);
+	owed = inode_unowe(v, i);
+	local = !err && move_locally(v, i, to);
+	if (!err && !local)
+		err = move_object(v, ctx, i, from, to, flags & NOREPLACE);
+	if (!err) {
+		name_gone(v, from->dir, from->name);
+		inode_move(v, i, to->dir, to->name);
+		if (local) {
+			inode_publish_name(v, i);
+			inode_rejournal(v, i);
+		}
+	}
+	if (owed && (err || local))
+		inode_owe(v, i, OWED_TEMP_NS);
+	inode_settle(v, i);
+	inode_put(v, i);
+	return err;
+}
+
+/* ---- folders ---- */
+
+struct batch {
+	struct vfs *v;
+	struct mutex lock;
+	struct cond changed;
+	unsigned flying; /* guarded by lock */
+	int error; /* guarded by lock: the first */
+};
+
+struct copy_job {
+	struct store_req req;
+	struct batch *batch;
+	char *to;
+};
+
+static void copy_done(struct store_req *req)
+{
+	struct copy_job *j = container_of(req, struct copy_job, req);
+	struct batch *b = j->batch;
+
+	mutex_lock(&b->lock);
+	if (req->error && req->error != -ENOENT && !b->error)
+		b->error = req->error;
+	b->flying--;
+	cond_broadcast(&b->changed);
+	mutex_unlock(&b->lock);
+	store_req_release(req);
+	free(j->to);
+	free(j);
+}
+
+static int copy_large(struct vfs *v, const struct vfs_ctx *ctx,
+		      const struct store_entry *e, const char *to)
+{
+	struct writeback_base base = { .key = e->name, .etag = e->etag.s,
+				       .cid = meta_new_cid(v->meta),
+				       .size = e->size };
+	struct writeback_target t = { .key = to, .cid = base.cid };
+	struct writeback_result r;
+	struct writeback *wb;
+	int err = writeback_create(v->config.writebacks, &base, &wb);
+
+	if (err)
+		return err;
+	err = writeback_store(wb, &t, ctx->interrupt, &r);
+	writeback_discard(wb);
+	writeback_put(wb);
+	return err;
+}
+
+static void copy_small(struct vfs *v, struct batch *b,
+		       const struct store_entry *e, const char *to)
+{
+	struct copy_job *j = xcalloc(1, sizeof(*j));
+
+	mutex_lock(&b->lock);
+	while (b->flying >= COPIES)
+		cond_wait(&b->changed, &b->lock);
+	b->flying++;
+	mutex_unlock(&b->lock);
+	j->batch = b;
+	j->to = xstrdup(to);
+	store_req_init(&j->req, STORE_COPY);
+	j->req.key = j->to;
+	j->req.source_key = e->name;
+	j->req.done = copy_done;
+	store_submit(v->config.store, &j->req);
+}
+
+static int copy_page(struct vfs *v, const struct vfs_ctx *ctx,
+		     const struct store_list *list, const char *from,
+		     const char *to)
+{
+	struct batch b = { .v = v };
+	char key[2 * STORE_KEY_MAX];
+	int err = 0;
+
+	mutex_init(&b.lock);
+	cond_init(&b.changed);
+	for (unsigned i = 0; i < list->n && !err && !b.error; i++) {
+		const struct store_entry *e = &list->entries[i];
+
+		snprintf(key, sizeof(key), "%s%s", to, e->name + strlen(from));
+		if (strlen(key) > STORE_KEY_MAX)
+			err = -ENAMETOOLONG;
+		else if (e->size > PART_MAX)
+			err = copy_large(v, ctx, e, key);
+		else
+			copy_small(v, &b, e, key);
+	}
+	mutex_lock(&b.lock);
+	while (b.flying)
+		cond_wait(&b.changed, &b.lock);
+	mutex_unlock(&b.lock);
+	cond_release(&b.changed);
+	mutex_release(&b.lock);
+	return err ? err : b.error;
+}
+
+static int delete_page(struct vfs *v, const struct vfs_ctx *ctx,
+		       const struct store_list *list)
+{
+	const char **keys = xcalloc(list->n + 1, sizeof(*keys));
+	struct store_req req;
+	int err;
+
+	for (unsigned i = 0; i < list->n; i++)
+		keys[i] = list->entries[i].name;
+	store_req_init(&req, STORE_DELETE_MANY);
+	req.keys = keys;
+	req.nkeys = list->n;
+	err = list->n ? store_call(v->config.store, &req, ctx->interrupt) : 0;
+	if (!err && req.nfailed) {
+		log_error("vfs", "%u of %u keys could not be deleted: %s",
+			  req.nfailed, list->n, req.why);
+		err = -EIO;
+	}
+	store_req_release(&req);
+	free(keys);
+	return err;
+}
+
+int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,
+	      const char *to)
+{
+	unsigned long long moved = 0;
+	char *token = NULL;
+	bool more = true;
+	int err = 0;
+
+	while (more && !err) {
+		struct store_req req;
+
+		store_req_init(&req, STORE_LIST);
+		req.prefix = from;
+		req.token = token;
+		err = store_call(v->config.store, &req, ctx->interrupt);
+		if (!err)
+			err = copy_page(v, ctx, &req.list, from, to);
+		if (!err)
+			err = delete_page(v, ctx, &req.list);
+		moved += err ? 0 : req.list.n;
+		more = !err && req.list.truncated;
+		free(token);
+		token = more ? xstrdup(req.list.next_token) : NULL;
+		if (more || moved > STORE_LIST_MAX)
+			log_info("vfs", "rename of %s to %s: %llu keys moved",
+				 from, to, moved);
+		store_req_release(&req);
+	}
+	free(token);
+	if (err)
+		log_error("vfs",
+			  "rename of %s to %s stopped after %llu keys: %s; the "
+			  "others are still in %s: repeat the rename",
+			  from, to, moved, strerror(-err), from);
+	return err;
+}
+
+/* Open files below keep their content: their keys have changed. */
+static void tell_fill(struct map_node *n, void *arg)
+{
+	struct inode *i = container_of(n, struct inode, node);
+	struct list *open = arg;
+
+	if (i->kind == META_FILE && i->opens && !i->unlinked && i->cid) {
+		struct moved_inode *m = xcalloc(1, sizeof(*m));
+
+		i->refs++;
+		m->inode = i;
+		list_add_tail(open, &m->link);
+	}
+}
+
+static void tell_fills(struct vfs *v)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct list open;
+
+	list_init(&open);
+	mutex_lock(&v->lock);
+	map_each(&v->inodes, tell_fill, &open);
+	mutex_unlock(&v->lock);
+	list_for_each_safe(n, tmp, &open) {
+		struct moved_inode *m = list_entry(n, struct moved_inode, link);
+
+		if (inode_key(v, m->inode, key) == 0)
+			fill_moved(v->config.fills, m->inode->cid, key, NULL);
+		inode_put(v, m->inode);
+		free(m);
+	}
+}
+
+static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
+		      const struct side *from, const struct side *to)
+{
+	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
+	struct stage *stage = writebacks_stage(v->config.writebacks);
+	uint64_t note = 0;
+	int err = stage_note(stage, from->key, to->key, &note);
+
+	if (!err)
+		err = move_keys(v, ctx, from->key, to->key);
+	if (!err) {
+		stage_note_done(stage, note);
+		err = meta_move(v->meta, from->dir->ino, from->name,
+				to->dir->ino, to->name, clock_wall_ns());
+		inode_move(v, i, to->dir, to->name);
+		tell_fills(v);
+	} else {
+		if (note)
+			stage_note_done(stage, note);
+		mutex_lock(&v->lock);
+		i->complete_ns = 0;
+		mutex_unlock(&v->lock);
+		if (meta_dir_forget(v->meta, i->ino))
+			log_debug("vfs", "the cache cannot forget a folder");
+	}
+	inode_put(v, i);
+	return err;
+}
+
+/* ---- both ---- */
+
+static int resolve(struct vfs *v, const struct vfs_ctx *ctx, struct side *s)
+{
+	int64_t ttl;
+	int err = name_resolve(v, ctx, s->dir, s->name, false, &s->rec, &ttl);
+
+	s->exists = !err;
+	if (err)
+		memset(&s->rec, 0, sizeof(s->rec));
+	return err;
+}
+
+static int check_kinds(struct vfs *v, const struct vfs_ctx *ctx,
+		       const struct side *from, const struct side *to)
+{
+	bool dir = from->rec.kind == META_DIR;
+
+	if (!to->exists)
+		return 0;
+	if (dir != (to->rec.kind == META_DIR))
+		return dir ? -ENOTDIR : -EISDIR;
+	return dir ? folder_is_empty(v, ctx, to->dir, to->name, &to->rec) : 0;
+}
+
+static int rename_resolved(struct vfs *v, const struct vfs_ctx *ctx,
+			   struct side *from, struct side *to, unsigned flags)
+{
+	bool dir = from->rec.kind == META_DIR;
+	int err;
+
+	if (to->exists && from->rec.ino == to->rec.ino)
+		return 0;
+	if (to->exists && flags & NOREPLACE)
+		return -EEXIST;
+	if (ctx->nowait)
+		return -EAGAIN;
+	err = check_kinds(v, ctx, from, to);
+	if (!err)
+		err = inode_child_key(v, from->dir, from->name, dir, from->key);
+	if (!err)
+		err = inode_child_key(v, to->dir, to->name, dir, to->key);
+	if (err)
+		return err;
+	if (from->rec.flags & META_SHADOWED)
+		from->key[strlen(from->key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
+	return dir ? rename_dir(v, ctx, from, to) :
+		     rename_file(v, ctx, from, to, flags);
+}
+
+int vfs_rename(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
+	       const char *name, uint64_t to_parent, const char *to_name,
+	       unsigned flags)
+{
+	struct side from = { .dir = inode_get(v, parent), .name = name };
+	struct side to = { .dir = inode_get(v, to_parent), .name = to_name };
+	int err = from.dir && to.dir ? 0 : -ESTALE;
+
+	if (flags & ~NOREPLACE)
+		err = -EINVAL;
+	if (!err)
+		err = name_check(v, from.dir, name, false);
+	if (!err)
+		err = name_check(v, to.dir, to_name, false);
+	if (!err)
+		err = resolve(v, ctx, &from);
+	if (!err)
+		err = resolve(v, ctx, &to);
+	if (!err || (err == -ENOENT && from.exists))
+		err = rename_resolved(v, ctx, &from, &to, flags);
+	meta_rec_release(&from.rec);
+	meta_rec_release(&to.rec);
+	inode_put(v, from.dir);
+	inode_put(v, to.dir);
+	return err;
+}

@@ -1,0 +1,203 @@
+/*
+ * What an earlier run left in the stage folder.
+ *
+ * Uploads that were owed go on under their names. Files that were open when
+ * the daemon died were promised to nobody, and finishing them could put half
+ * a file into the bucket; they are kept for the person who asks.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "vfs/key.h"
+#include "vfs/write.h"
+
+struct resume {
+	struct vfs *v;
+	struct stage *stage;
+	unsigned owed, kept;
+};
+
+/* The directory of a key below the mount's root, made known as it must be;
+ * *name is the last component. NULL: the key is none of this mount. */
+static struct inode *walk(struct vfs *v, char *key, char **name)
+{
+	size_t prefix = strlen(v->config.prefix);
+	struct inode *dir = inode_get(v, CACHE_ROOT_INO);
+	char *p = key + prefix, *slash;
+
+	if (strncmp(key, v->config.prefix, prefix) != 0) {
+		inode_put(v, dir);
+		return NULL;
+	}
+	while ((slash = strchr(p, '/'))) {
+		struct meta_rec rec = { .kind = META_DIR };
+		struct inode *child;
+
+		*slash = 0;
+		rec.checked_ns = clock_wall_ns();
+		if (!key_name_ok(p, strlen(p)) ||
+		    meta_put(v->meta, dir->ino, p, &rec, &rec)) {
+			inode_put(v, dir);
+			return NULL;
+		}
+		child = inode_from_rec(v, dir, p, &rec);
+		meta_rec_release(&rec);
+		inode_put(v, dir);
+		dir = child;
+		p = slash + 1;
+	}
+	*name = p;
+	return dir;
+}
+
+static void restore_attributes(struct inode *i, const struct journal_rec *rec)
+{
+	struct store_meta pairs;
+	struct key_meta km;
+
+	if (key_meta_unpack(rec->blob, rec->blob_len, &pairs))
+		return;
+	key_meta_parse(&pairs, &km);
+	if (km.has_mode)
+		i->mode = km.mode;
+	if (km.has_uid)
+		i->uid = km.uid;
+	if (km.has_gid)
+		i->gid = km.gid;
+	if (km.has_mtime)
+		i->mtime_ns = km.mtime_ns;
+	pairs_unset(&pairs, "mode");
+	pairs_unset(&pairs, "uid");
+	pairs_unset(&pairs, "gid");
+	pairs_unset(&pairs, "mtime");
+	i->pairs = pairs;
+}
+
+static struct inode *owed_inode(struct vfs *v, const struct journal_rec *rec)
+{
+	struct meta_rec m = { .kind = META_FILE,
+			      .flags = META_STAGED | META_HAS_HEADERS,
+			      .size = rec->size };
+	char *key = xstrdup(rec->key), *name = NULL;
+	struct inode *dir = walk(v, key, &name), *i = NULL;
+
+	m.checked_ns = clock_wall_ns();
+	snprintf(m.etag, sizeof(m.etag), "%s", rec->etag);
+	if (dir && key_name_ok(name, strlen(name)) &&
+	    meta_put(v->meta, dir->ino, name, &m, &m) == 0)
+		i = inode_from_rec(v, dir, name, &m);
+	if (i)
+		meta_rec_release(&m);
+	inode_put(v, dir);
+	free(key);
+	return i;
+}
+
+static int take_up(struct resume *r, uint64_t id)
+{
+	struct writeback *wb = NULL;
+	struct journal_rec rec;
+	struct staged *staged;
+	struct inode *i;
+	bool deferred;
+	int err = staged_load(r->stage, id, &staged, &rec);
+
+	if (err)
+		return err;
+	i = owed_inode(r->v, &rec);
+	if (!i) {
+		journal_release(&rec);
+		staged_close(staged);
+		return -EXDEV;
+	}
+	deferred = rec.deferred;
+	mutex_lock(&r->v->lock);
+	restore_attributes(i, &rec);
+	mutex_unlock(&r->v->lock);
+	err = writeback_resume(r->v->config.writebacks, staged, &rec, &wb);
+	if (!err) {
+		inode_adopt(r->v, i, wb, deferred);
+		inode_owe(r->v, i, deferred ? OWED_TEMP_NS : 0);
+	}
+	inode_put(r->v, i);
+	return err;
+}
+
+static void keep(struct resume *r, uint64_t id)
+{
+	struct journal_rec rec;
+	struct staged *staged;
+
+	r->kept++;
+	if (staged_load(r->stage, id, &staged, &rec))
+		return;
+	rec.state = JOURNAL_FAILED;
+	rec.why = xstrdup("the mount ended before the file was closed");
+	if (staged_save(staged, &rec, true))
+		log_warn("vfs", "the journal cannot be written");
+	journal_release(&rec);
+	staged_close(staged);
+}
+
+static void resume_one(uint64_t id, void *arg)
+{
+	struct resume *r = arg;
+	struct journal_rec rec;
+	int err = stage_read_record(r->stage, id, &rec);
+	enum journal_state state = rec.state;
+
+	journal_release(&rec);
+	if (err) {
+		log_error("vfs", "journal entry %llu is damaged: %s",
+			  (unsigned long long)id, strerror(-err));
+		r->kept++;
+	} else if (state == JOURNAL_OWED) {
+		err = take_up(r, id);
+		if (err)
+			log_error("vfs", "journal entry %llu is left: %s",
+				  (unsigned long long)id, strerror(-err));
+		r->owed += !err;
+		r->kept += !!err;
+	} else if (state == JOURNAL_OPEN) {
+		keep(r, id);
+	} else {
+		r->kept++;
+	}
+}
+
+static void finish_move(uint64_t id, void *arg)
+{
+	const struct vfs_ctx ctx = { 0 };
+	struct resume *r = arg;
+	struct journal_rec rec;
+
+	if (stage_read_note(r->stage, id, &rec))
+		return;
+	log_info("vfs", "the rename of %s to %s goes on", rec.base_key,
+		 rec.key);
+	if (move_keys(r->v, &ctx, rec.base_key, rec.key) == 0)
+		stage_note_done(r->stage, id);
+	journal_release(&rec);
+}
+
+int vfs_resume(struct vfs *v)
+{
+	struct resume r = { .v = v };
+	int err;
+
+	if (!v->config.writebacks)
+		return 0;
+	r.stage = writebacks_stage(v->config.writebacks);
+	err = stage_each_note(r.stage, finish_move, &r);
+	if (!err)
+		err = stage_each(r.stage, resume_one, &r);
+	if (r.owed)
+		log_info("vfs", "%u uploads of an earlier run go on", r.owed);
+	if (r.kept)
+		log_warn("vfs", "%u files of an earlier run are kept: see "
+				"r2fs recover", r.kept);
+	return err;
+}

@@ -1,0 +1,602 @@
+/*
+ * Inodes whose content is not (only) in R2.
+ *
+ * A store replaces exactly the version the inode was made from. When R2 holds
+ * another one, either our knowledge was old when the file was opened, or
+ * somebody wrote since. The object's time tells: a version older than the
+ * opening was there before us, and content that does not build on what we
+ * believed may replace it as any later writer would; a newer one is a race
+ * that we lost, which the writer must hear of.
+ */
+#include "vfs/write.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "vfs/key.h"
+
+enum { NS_PER_S = 1000000000 };
+
+bool name_is_temporary(const struct vfs *v, const char *name)
+{
+	CLEANUP(free) char *list = xstrdup(v->config.temporary);
+	char *save = NULL;
+
+	for (char *p = list ? strtok_r(list, ",", &save) : NULL; p;
+	     p = strtok_r(NULL, ",", &save))
+		if (fnmatch(p, name, 0) == 0)
+			return true;
+	return false;
+}
+
+/* ---- staging ---- */
+
+int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct store_req req;
+	bool known;
+	int err;
+
+	mutex_lock(&v->lock);
+	known = i->wb || i->flags & META_HAS_HEADERS || !i->etag || !*i->etag;
+	mutex_unlock(&v->lock);
+	if (known)
+		return 0;
+	if (ctx->nowait)
+		return -EAGAIN;
+	err = inode_key(v, i, key);
+	if (err)
+		return err;
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	err = store_call(v->config.store, &req, ctx->interrupt);
+	if (!err)
+		inode_learn(v, i, &req.attr);
+	store_req_release(&req);
+	return err == -ENOENT ? -ESTALE : err;
+}
+
+/* The pairs a GET or HEAD has shown, without those the inode itself keeps. */
+static void load_pairs(struct vfs *v, const struct place *p,
+		       struct store_meta *ret)
+{
+	static const char *const own[] = { "mode", "uid", "gid", "mtime" };
+	struct meta_rec rec;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!p->parent || meta_get(v->meta, p->parent->ino, p->name, &rec))
+		return;
+	if (key_meta_unpack(rec.blob, rec.blob_len, ret))
+		memset(ret, 0, sizeof(*ret));
+	meta_rec_release(&rec);
+	for (unsigned k = 0; k < ARRAY_SIZE(own); k++)
+		pairs_unset(ret, own[k]);
+}
+
+struct writeback *inode_staged(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	struct writeback *wb = i->wb;
+	if (wb)
+		writeback_ref(wb);
+	mutex_unlock(&v->lock);
+	return wb;
+}
+
+static int make_writeback(struct vfs *v, struct inode *i,
+			  const struct place *p, bool empty,
+			  struct writeback **ret)
+{
+	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
+	struct writeback_base base = { .key = key, .etag = etag };
+	int err = inode_key(v, i, key);
+
+	if (err)
+		return err;
+	mutex_lock(&v->lock);
+	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
+	base.size = i->size;
+	base.cid = i->cid;
+	mutex_unlock(&v->lock);
+	if (empty || !etag[0])
+		return writeback_create(v->config.writebacks, NULL, ret);
+	if (!base.cid &&
+	    meta_cid(v->meta, p->parent->ino, p->name, etag, &base.cid))
+		base.cid = meta_new_cid(v->meta);
+	return writeback_create(v->config.writebacks, &base, ret);
+}
+
+/* Counts the directory's changed children: its listing alone is not all. */
+static void attach_locked(struct inode *i, struct writeback *wb)
+{
+	i->wb = wb;
+	i->staged_ns = clock_wall_ns();
+	i->failed = false;
+	i->refs++;
+	if (i->parent && !i->unlinked)
+		i->parent->staged++;
+}
+
+static struct writeback *detach_locked(struct inode *i)
+{
+	struct writeback *wb = i->wb;
+
+	if (!wb)
+		return NULL;
+	i->wb = NULL;
+	i->deferred = false;
+	i->replace_pairs = false;
+	store_meta_release(&i->pairs);
+	i->exclusive = i->journalled = false;
+	if (i->parent && !i->unlinked)
+		i->parent->staged--;
+	return wb;
+}
+
+int inode_stage(struct vfs *v, struct inode *i, bool empty,
+		struct writeback **ret)
+{
+	struct store_meta pairs = { 0 };
+	struct writeback *fresh;
+	struct place p;
+	int err;
+
+	*ret = inode_staged(v, i);
+	if (*ret)
+		return empty ? writeback_truncate(*ret, 0) : 0;
+	if (!v->config.writebacks)
+		return -EROFS;
+	err = inode_place(v, i, &p);
+	if (err)
+		return err;
+	err = make_writeback(v, i, &p, empty, &fresh);
+	if (!err)
+		load_pairs(v, &p, &pairs);
+	place_put(v, &p);
+	if (err)
+		return err;
+	mutex_lock(&v->lock);
+	if (!i->wb) {
+		attach_locked(i, fresh);
+		i->pairs = pairs;
+		memset(&pairs, 0, sizeof(pairs));
+		fresh = NULL;
+	}
+	*ret = i->wb;
+	writeback_ref(*ret);
+	mutex_unlock(&v->lock);
+	store_meta_release(&pairs);
+	if (fresh) {
+		writeback_discard(fresh);
+		writeback_put(fresh);
+	}
+	return 0;
+}
+
+void inode_publish_name(struct vfs *v, struct inode *i)
+{
+	struct meta_rec rec = { .kind = META_FILE,
+				.checked_ns = clock_wall_ns() };
+	struct store_meta pairs;
+	struct place p;
+
+	if (inode_place(v, i, &p) || !p.parent)
+		return;
+	inode_pairs(v, i, &pairs);
+	mutex_lock(&v->lock);
+	rec.ino = i->ino;
+	rec.size = i->size;
+	rec.mtime_ns = i->mtime_ns;
+	rec.flags = META_HAS_HEADERS | META_STAGED;
+	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
+	mutex_unlock(&v->lock);
+	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
+	store_meta_release(&pairs);
+	if (meta_put(v->meta, p.parent->ino, p.name, &rec, NULL))
+		log_debug("vfs", "the cache keeps no name for now");
+	meta_rec_release(&rec);
+	place_put(v, &p);
+}
+
+/* ---- the journal ---- */
+
+static int record(struct vfs *v, struct inode *i, struct writeback *wb,
+		  enum journal_state state, bool durable, const char *why)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct store_meta pairs;
+	struct journal_rec rec = { .state = state, .key = key,
+				   .why = (char *)why };
+	int err = inode_key(v, i, key);
+
+	if (err)
+		return err;
+	inode_pairs(v, i, &pairs);
+	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
+	store_meta_release(&pairs);
+	mutex_lock(&v->lock);
+	rec.deferred = i->deferred;
+	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
+	mutex_unlock(&v->lock);
+	rec.create = !rec.etag[0];
+	err = writeback_record(wb, &rec, durable);
+	free(rec.blob);
+	mutex_lock(&v->lock);
+	i->journalled = !err;
+	mutex_unlock(&v->lock);
+	return err;
+}
+
+void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
+{
+	mutex_lock(&v->lock);
+	bool done = i->journalled || i->unlinked;
+	mutex_unlock(&v->lock);
+	if (!done && record(v, i, wb, JOURNAL_OPEN, false, NULL))
+		log_warn("vfs", "the journal cannot be written");
+}
+
+/* R2 has it all: nothing is left to be recovered. */
+static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb)
+{
+	mutex_lock(&v->lock);
+	bool drop = i->journalled && !writeback_dirty(wb);
+	if (drop)
+		i->journalled = false;
+	mutex_unlock(&v->lock);
+	if (drop)
+		writeback_unrecord(wb);
+}
+
+void inode_abandon(struct vfs *v, struct inode *i, int error, const char *why)
+{
+	struct writeback *wb = inode_staged(v, i);
+	char key[STORE_KEY_MAX + 1] = "?";
+	struct place p;
+
+	if (!wb)
+		return;
+	if (inode_key(v, i, key))
+		log_debug("vfs", "unlinked while its store failed");
+	if (record(v, i, wb, JOURNAL_FAILED, true, why))
+		log_error("vfs", "%s: the journal cannot be written", key);
+	log_error("vfs",
+		  "%s could not be stored: %s (%s); its bytes are kept: see "
+		  "r2fs recover, entry %llu",
+		  key, why, strerror(-error),
+		  (unsigned long long)writeback_id(wb));
+	if (inode_place(v, i, &p) == 0) {
+		if (p.parent && meta_del(v->meta, p.parent->ino, p.name))
+			log_debug("vfs", "the cache cannot forget a name");
+		place_put(v, &p);
+	}
+	mutex_lock(&v->lock);
+	if (i->wb == wb && detach_locked(i)) {
+		i->checked_ns = 0;
+		i->refs--;
+		writeback_put(wb);
+	}
+	mutex_unlock(&v->lock);
+	writeback_put(wb);
+}
+
+/* ---- storing ---- */
+
+static void stored(struct vfs *v, struct inode *i, const struct place *p,
+		   const struct writeback_result *r, uint64_t cid,
+		   const struct store_meta *pairs)
+{
+	struct meta_rec rec = { .kind = META_FILE, .cid = cid,
+				.checked_ns = clock_wall_ns(),
+				.flags = META_HAS_HEADERS };
+
+	mutex_lock(&v->lock);
+	free(i->etag);
+	i->etag = xstrdup(r->etag.s);
+	i->cid = i->local_cid = i->opened_cid = cid;
+	i->checked_ns = rec.checked_ns;
+	i->flags = META_HAS_HEADERS;
+	i->owed_tries = 0;
+	rec.ino = i->ino;
+	rec.mtime_ns = i->mtime_ns;
+	mutex_unlock(&v->lock);
+	rec.size = r->size;
+	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
+	key_meta_pack(pairs, &rec.blob, &rec.blob_len);
+	if (meta_put(v->meta, p->parent->ino, p->name, &rec, NULL))
+		log_debug("vfs", "the cache keeps no name for now");
+	meta_rec_release(&rec);
+}
+
+/* We lost against another version. Was it there before the file was opened,
+ * and may this content replace it? Then its ETag is the one to replace. */
+static bool was_there_before(struct vfs *v, const struct vfs_ctx *ctx,
+			     struct inode *i, const char *key)
+{
+	struct store_req req;
+	bool older = false;
+
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	int err = store_call(v->config.store, &req, ctx->interrupt);
+
+	mutex_lock(&v->lock);
+	if (err == -ENOENT) {
+		older = true;
+		free(i->etag);
+		i->etag = xstrdup("");
+	} else if (!err) {
+		older = req.attr.mtime_ns + NS_PER_S <= i->staged_ns;
+	}
+	if (!err && older) {
+		free(i->etag);
+		i->etag = xstrdup(req.attr.etag.s);
+	}
+	mutex_unlock(&v->lock);
+	store_req_release(&req);
+	return older;
+}
+
+static int store_version(struct vfs *v, const struct vfs_ctx *ctx,
+			 struct inode *i, struct writeback *wb, const char *key,
+			 const struct store_meta *pairs, uint64_t cid,
+			 struct writeback_result *r)
+{
+	char etag[CACHE_ETAG_MAX];
+	struct writeback_target t = { .key = key, .meta = pairs, .cid = cid };
+	bool exclusive;
+	int err;
+
+	mutex_lock(&v->lock);
+	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
+	exclusive = i->exclusive;
+	t.replace = i->replace_pairs;
+	mutex_unlock(&v->lock);
+	t.create = !etag[0];
+	t.if_match = etag[0] ? etag : NULL;
+	err = writeback_store(wb, &t, ctx->interrupt, r);
+	if ((err != -EEXIST && err != -ESTALE) || exclusive ||
+	    writeback_has_base(wb) || !was_there_before(v, ctx, i, key))
+		return err;
+	mutex_lock(&v->lock);
+	snprintf(etag, sizeof(etag), "%s", i->etag);
+	mutex_unlock(&v->lock);
+	t.create = !etag[0];
+	t.if_match = etag[0] ? etag : NULL;
+	return writeback_store(wb, &t, ctx->interrupt, r);
+}
+
+static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
+			 struct inode *i, struct writeback *wb,
+			 struct writeback_result *r)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct store_meta pairs;
+	struct place p;
+	uint64_t cid = meta_new_cid(v->meta);
+	int err = inode_place(v, i, &p);
+
+	if (err)
+		return 0; /* unlinked: nobody can find it */
+	err = inode_key(v, i, key);
+	inode_pairs(v, i, &pairs);
+	if (!err)
+		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
+	if (!err && r->stored)
+		stored(v, i, &p, r, cid, &pairs);
+	store_meta_release(&pairs);
+	place_put(v, &p);
+	return err;
+}
+
+int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	struct writeback_result r = { .why = "" };
+	int err = 0;
+
+	if (!wb)
+		return 0;
+	if (!writeback_dirty(wb)) {
+		writeback_put(wb);
+		return 0;
+	}
+	err = ctx->nowait ? -EAGAIN : store_content(v, ctx, i, wb, &r);
+	if (err && err != -EAGAIN) {
+		char key[STORE_KEY_MAX + 1] = "?";
+
+		if (inode_key(v, i, key))
+			err = 0;
+		else
+			log_error("vfs", "%s could not be stored: %s (%s)",
+				  key, r.why[0] ? r.why : "no answer",
+				  strerror(-err));
+	}
+	if (!err)
+		unjournal(v, i, wb);
+	writeback_put(wb);
+	return err;
+}
+
+int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		   const char *key, bool absent, uint64_t cid,
+		   struct writeback_result *ret)
+{
+	struct writeback *wb = inode_staged(v, i);
+	struct writeback_target t = { .key = key, .create = absent,
+				      .cid = cid };
+	struct store_meta pairs;
+	int err;
+
+	if (!wb)
+		return -EIO;
+	inode_pairs(v, i, &pairs);
+	mutex_lock(&v->lock);
+	bool known = i->flags & META_HAS_HEADERS || !i->etag || !*i->etag;
+	mutex_unlock(&v->lock);
+	t.meta = known || writeback_dirty(wb) ? &pairs : NULL;
+	err = writeback_store(wb, &t, ctx->interrupt, ret);
+	store_meta_release(&pairs);
+	writeback_put(wb);
+	return err;
+}
+
+int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	struct place p;
+	bool temporary;
+	int err;
+
+	if (!wb)
+		return 0;
+	if (!writeback_dirty(wb) || inode_place(v, i, &p)) {
+		writeback_put(wb);
+		return 0;
+	}
+	temporary = name_is_temporary(v, p.name);
+	place_put(v, &p);
+	if (temporary || v->config.journal_close) {
+		mutex_lock(&v->lock);
+		i->deferred = temporary;
+		mutex_unlock(&v->lock);
+		err = ctx->nowait ? -EAGAIN :
+				    record(v, i, wb, JOURNAL_OWED, true, NULL);
+		if (!err) {
+			inode_publish_name(v, i);
+			inode_owe(v, i, temporary ? OWED_TEMP_NS : 0);
+		}
+	} else {
+		err = inode_store(v, ctx, i);
+	}
+	if (err && err != -EAGAIN && err != -EINTR) {
+		mutex_lock(&v->lock);
+		i->failed = true;
+		mutex_unlock(&v->lock);
+	}
+	writeback_put(wb);
+	return err;
+}
+
+void inode_settle(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	bool idle, unlinked;
+	uint64_t cid;
+
+	if (!wb)
+		return;
+	mutex_lock(&v->lock);
+	unlinked = i->unlinked;
+	idle = i->writers == 0 && !i->owed && (!unlinked || i->opens == 0);
+	cid = i->cid;
+	mutex_unlock(&v->lock);
+	if (!idle || (writeback_dirty(wb) && !unlinked)) {
+		writeback_put(wb);
+		return;
+	}
+	if (!unlinked)
+		writeback_publish(wb, cid);
+	mutex_lock(&v->lock);
+	idle = i->wb == wb && i->writers == 0 && !i->owed &&
+	       (unlinked || !writeback_dirty(wb));
+	if (idle) {
+		detach_locked(i);
+		i->refs--;
+	}
+	mutex_unlock(&v->lock);
+	if (idle) {
+		writeback_discard(wb);
+		writeback_abort(wb);
+		writeback_put(wb);
+	}
+	writeback_put(wb);
+}
+
+int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	struct writeback *wb;
+	bool open;
+	int err = 0;
+
+	mutex_lock(&v->lock);
+	open = i->opens > 0 && i->kind == META_FILE;
+	mutex_unlock(&v->lock);
+	if (!open)
+		return 0;
+	err = inode_stage(v, i, false, &wb);
+	if (err)
+		return err;
+	err = writeback_fill(wb, ctx->interrupt);
+	writeback_put(wb);
+	return err;
+}
+
+void inode_drop(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb;
+	struct place p;
+
+	if (inode_place(v, i, &p) == 0) {
+		if (p.parent && meta_del(v->meta, p.parent->ino, p.name))
+			log_debug("vfs", "the cache cannot forget a name");
+		place_put(v, &p);
+	}
+	mutex_lock(&v->lock);
+	wb = detach_locked(i);
+	i->unlinked = true;
+	if (wb)
+		i->refs--;
+	mutex_unlock(&v->lock);
+	if (wb) {
+		writeback_discard(wb);
+		writeback_abort(wb);
+		writeback_put(wb);
+	}
+}
+
+bool inode_is_held(struct vfs *v, uint64_t ino)
+{
+	struct inode *i = inode_get(v, ino);
+	bool held = false;
+
+	if (!i)
+		return false;
+	mutex_lock(&v->lock);
+	held = i->wb && !i->unlinked;
+	mutex_unlock(&v->lock);
+	inode_put(v, i);
+	return held;
+}
+
+void inode_rejournal(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	bool deferred;
+
+	if (!wb)
+		return;
+	mutex_lock(&v->lock);
+	deferred = i->deferred;
+	mutex_unlock(&v->lock);
+	if (record(v, i, wb, deferred ? JOURNAL_OWED : JOURNAL_OPEN, deferred,
+		   NULL))
+		log_warn("vfs", "the journal cannot be written");
+	writeback_put(wb);
+}
+
+void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
+		 bool deferred)
+{
+	mutex_lock(&v->lock);
+	attach_locked(i, wb);
+	i->size = writeback_size(wb);
+	i->deferred = deferred;
+	mutex_unlock(&v->lock);
+}
