@@ -5,10 +5,19 @@
  * threads that block in a read of /dev/fuse. One thread therefore waits for
  * signals; to end the session it marks it and sends one request of its own,
  * which wakes a FUSE thread that sees the mark and ends the others.
+ *
+ * libfuse before 3.17 never tells the kernel that lookups in one directory may
+ * run side by side, whatever is wanted. The kernel then sends them one at a
+ * time, and the others wait where no signal reaches them. With such a libfuse
+ * the first exchange is made here: its answer goes through a pipe that stands
+ * in the device's place for that moment, and gets the missing bit.
  */
 #include "fuse/session.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -81,13 +90,75 @@ static char *mount_options(const struct session_config *c)
 	struct buf b;
 
 	buf_init(&b, 65536);
-	buf_addf(&b, "fsname=%s,subtype=r2fs,default_permissions,ro,nosuid,nodev",
+	buf_addf(&b,
+		 "fsname=%s,subtype=r2fs,default_permissions,ro,nosuid,nodev",
 		 c->source);
 	if (c->allow_other)
 		buf_addstr(&b, ",allow_other");
 	if (c->mount_options && c->mount_options[0])
 		buf_addf(&b, ",%s", c->mount_options);
 	return buf_detach(&b);
+}
+
+/* The answer to INIT in `out`, n bytes: allow parallel lookups. */
+static void allow_parallel(const struct fuse_buf *in, char *out, ssize_t n)
+{
+	const struct fuse_in_header *ih = in->mem;
+	const struct fuse_init_in *init = (const void *)(ih + 1);
+	struct fuse_out_header *oh = (void *)out;
+	struct fuse_init_out *answer = (void *)(oh + 1);
+
+	if (ih->opcode == FUSE_INIT && in->size >= sizeof(*ih) + 16 &&
+	    n >= (ssize_t)sizeof(*oh) + 16 && !oh->error)
+		answer->flags |= init->flags & FUSE_PARALLEL_DIROPS;
+}
+
+/* Runs the session's first request with the device's end held by pipe_fd. */
+static int answer_through(struct fuse_session *se, struct fuse_buf *in,
+			  const int pipe_fds[2])
+{
+	int fd = fuse_session_fd(se), err = 0;
+	int device = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	uint64_t aligned[512];
+	char *out = (char *)aligned;
+	ssize_t n;
+
+	if (device < 0)
+		return -errno;
+	if (dup3(pipe_fds[1], fd, O_CLOEXEC) < 0) {
+		err = -errno;
+	} else {
+		fuse_session_process_buf(se, in);
+		n = read(pipe_fds[0], out, sizeof(aligned));
+		allow_parallel(in, out, n);
+		if (dup3(device, fd, O_CLOEXEC) < 0 || n <= 0 ||
+		    write(fd, out, n) != n)
+			err = -EIO;
+	}
+	close(device);
+	return err;
+}
+
+static int first_exchange(struct fuse_session *se)
+{
+	struct fuse_buf in = { .mem = NULL };
+	int pipe_fds[2], n, err = 0;
+
+	if (fuse_version() >= 317)
+		return 0;
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	do
+		n = fuse_session_receive_buf(se, &in);
+	while (n == -EINTR);
+	if (n > 0)
+		err = answer_through(se, &in, pipe_fds);
+	else if (n < 0)
+		err = n;
+	free(in.mem);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	return err;
 }
 
 static int loop(struct session *s)
@@ -134,6 +205,9 @@ static int serve(struct session *s)
 {
 	int err;
 
+	err = first_exchange(s->se);
+	if (err)
+		return err;
 	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
 	if (err)
 		return -err;
