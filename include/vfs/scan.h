@@ -38,10 +38,18 @@ MUST_CHECK int scan_next(struct vfs *v, const struct vfs_ctx *ctx,
 struct scan_page *scan_page_ref(struct scan *s, struct scan_page *page);
 void scan_page_put(struct scan *s, struct scan_page *page); /* NULL is fine */
 
-/* Pulls up to max_pages more pages, to the end at most, without keeping them;
- * *complete tells whether the end was reached. */
+struct scan_result {
+	bool complete; /* every page was seen */
+	bool merged; /* and all of them are in the cache */
+	bool found; /* a page had the name */
+	struct meta_rec rec; /* found: as the page had it, without its blob */
+};
+
+/* Pulls up to max_pages more pages, to the end at most, without keeping them,
+ * and looks for name in them: the cache may have been unable to keep a page,
+ * so what it lacks afterwards proves nothing. */
 MUST_CHECK int scan_advance(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *dir, unsigned max_pages,
-			    bool *complete);
+			    const char *name, struct scan_result *ret);
 
 #endif

@@ -195,6 +195,21 @@ static unsigned asked_more(struct vfs *v, struct inode *dir)
 	return n;
 }
 
+/* The cache knows more of a listed name than the page, unless it could not
+ * keep the page. */
+static void take_listed(struct vfs *v, struct inode *dir, const char *name,
+			const struct meta_rec *listed, struct meta_rec *ret)
+{
+	if (meta_get(v->meta, dir->ino, name, ret) == 0) {
+		if (ret->kind == listed->kind &&
+		    ret->checked_ns >= listed->checked_ns)
+			return;
+		meta_rec_release(ret);
+	}
+	*ret = *listed;
+	put_record(v, dir->ino, name, ret);
+}
+
 /* No object has this key: list the parent, or probe for a folder. */
 static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *dir, const char *name,
@@ -202,17 +217,17 @@ static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	unsigned pages = LIST_PAGES_FIRST << (asked_more(v, dir) % 16);
 	char key[STORE_KEY_MAX + 1];
-	bool complete = false, exists = false;
-	int err = scan_advance(v, ctx, dir, pages, &complete);
+	struct scan_result listed;
+	bool exists = false;
+	int err = scan_advance(v, ctx, dir, pages, name, &listed);
 
 	if (err && err != -ESTALE)
 		return err;
-	if (meta_get(v->meta, dir->ino, name, ret) == 0) {
-		if (ret->kind != META_ABSENT)
-			return 0;
-		meta_rec_release(ret);
+	if (listed.found && listed.rec.kind != META_ABSENT) {
+		take_listed(v, dir, name, &listed.rec, ret);
+		return 0;
 	}
-	if (!complete) {
+	if (!listed.complete) {
 		err = inode_child_key(v, dir, name, true, key);
 		if (!err)
 			err = ask_folder(v, ctx, key, &exists);
@@ -239,12 +254,13 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 {
 	char key[STORE_KEY_MAX + 1];
 	size_t suffix = key_object_suffix(name);
-	bool complete;
+	struct scan_result listed;
 	int err;
 
 	if (old && old->kind != META_ABSENT && relist_is_cheaper(v, dir)) {
-		err = scan_advance(v, ctx, dir, UINT32_MAX, &complete);
-		if (!err && meta_get(v->meta, dir->ino, name, ret) == 0)
+		err = scan_advance(v, ctx, dir, UINT32_MAX, name, &listed);
+		if (!err && listed.merged &&
+		    meta_get(v->meta, dir->ino, name, ret) == 0)
 			return 0;
 	}
 	err = inode_child_key(v, dir, name, false, key);
@@ -254,7 +270,8 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 	if (!old || old->kind != META_DIR) {
 		err = ask_object(v, ctx, dir, name, key, old, ret);
-		if (err == -ENOENT && suffix && !(old && old->flags & META_SHADOWED)) {
+		if (err == -ENOENT && suffix &&
+		    !(old && old->flags & META_SHADOWED)) {
 			key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 			err = ask_object(v, ctx, dir, name, key, NULL, ret);
 		}
@@ -356,8 +373,9 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		meta_rec_release(&old);
 		if (err)
 			return err;
-		*ret_ttl = ret->kind == META_ABSENT ? v->config.negative_ttl_ns :
-						      v->config.metadata_ttl_ns;
+		*ret_ttl = ret->kind == META_ABSENT ?
+				   v->config.negative_ttl_ns :
+				   v->config.metadata_ttl_ns;
 		if (ret->kind != META_ABSENT)
 			return 0;
 		meta_rec_release(ret);

@@ -11,6 +11,10 @@
  * even a page end; then the object has been shown as `a` already, the folder
  * takes the name in the cache, and only the object's suffixed name is added.
  *
+ * The listing of the cache begins with the first pull, not with the scan: two
+ * who want a scan at the same moment both make one, and the cache keeps only
+ * the listing begun last.
+ *
  * The lock of a scan guards its chain and flags; a pull runs without it.
  */
 #include "vfs/scan.h"
@@ -40,6 +44,7 @@ struct scan {
 	/* guarded by lock */
 	bool flying;
 	bool done; /* the last page is in the chain */
+	bool partial; /* the cache lacks names of a page */
 	char *token;
 	unsigned pages;
 	unsigned live; /* pages in memory */
@@ -88,8 +93,6 @@ static struct scan *scan_new(struct vfs *v, struct inode *dir)
 	s->refs = 1;
 	s->dir = dir;
 	s->started_ns = clock_wall_ns();
-	if (meta_dir_begin(v->meta, dir->ino, &s->gen))
-		s->gen = 0;
 	return s;
 }
 
@@ -115,28 +118,35 @@ static bool joinable_locked(struct scan *s)
 	return ok;
 }
 
-struct scan *scan_join(struct vfs *v, struct inode *dir)
+/* Joins the directory's scan, or makes fresh (may be NULL) the one to join. */
+static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh)
 {
-	struct scan *s, *fresh = NULL;
-
 	mutex_lock(&v->lock);
-	s = dir->scan;
-	if (s && joinable_locked(s))
+	struct scan *s = dir->scan;
+	if (s && joinable_locked(s)) {
 		s->refs++;
-	else
-		s = NULL;
-	mutex_unlock(&v->lock);
-	if (s)
-		return s;
-
-	fresh = scan_new(v, inode_get(v, dir->ino));
-	mutex_lock(&v->lock);
-	if (!dir->scan) {
+	} else if (fresh) {
 		dir->scan = fresh;
 		dir->asked = 0;
+		s = fresh;
+	} else {
+		s = NULL;
 	}
 	mutex_unlock(&v->lock);
-	return fresh;
+	return s;
+}
+
+struct scan *scan_join(struct vfs *v, struct inode *dir)
+{
+	struct scan *s = join(v, dir, NULL), *fresh;
+
+	if (s)
+		return s;
+	fresh = scan_new(v, inode_get(v, dir->ino));
+	s = join(v, dir, fresh);
+	if (s != fresh)
+		scan_free(v, fresh);
+	return s;
 }
 
 static void leave_locked(struct scan *s)
@@ -317,10 +327,13 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	char prefix[STORE_KEY_MAX + 1];
 	struct scan_page *p;
 	int64_t asked_ns = clock_wall_ns();
+	bool merged;
 	int err = inode_key(v, s->dir, prefix);
 
 	if (err)
 		return err;
+	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
+		s->gen = 0;
 	req->prefix = prefix;
 	req->delimiter = true;
 	req->token = s->token;
@@ -337,8 +350,9 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	p->refs = 1;
 	names_from_list(s, p, &req->list, strlen(prefix), asked_ns);
 	settle_twins(v, s, p);
-	err = meta_dir_page(v->meta, s->dir->ino, s->gen, p->entries, p->n);
-	if (err)
+	merged = meta_dir_page(v->meta, s->dir->ino, s->gen, p->entries,
+			       p->n) == 0;
+	if (!merged)
 		for (unsigned i = 0; i < p->n; i++)
 			if (!p->entries[i].rec.ino)
 				p->entries[i].rec.ino = meta_new_ino(v->meta);
@@ -347,6 +361,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	mutex_lock(&s->lock);
 	free(s->token);
 	s->token = req->list.next_token ? xstrdup(req->list.next_token) : NULL;
+	s->partial |= !merged;
 	chain_locked(s, p);
 	mutex_unlock(&s->lock);
 	return 0;
@@ -439,19 +454,42 @@ int scan_next(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	return err;
 }
 
+static bool find_name(const struct scan_page *page, const char *name,
+		      struct meta_rec *ret)
+{
+	for (unsigned i = 0; i < page->n; i++) {
+		if (strcmp(page->entries[i].name, name) != 0)
+			continue;
+		*ret = page->entries[i].rec;
+		ret->blob = NULL;
+		ret->blob_len = 0;
+		ret->flags &= ~META_HAS_HEADERS;
+		return true;
+	}
+	return false;
+}
+
 int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
-		 unsigned max_pages, bool *complete)
+		 unsigned max_pages, const char *name, struct scan_result *ret)
 {
 	struct scan *s = scan_join(v, dir);
 	struct scan_page *page = NULL;
 	bool end = false;
 	int err = 0;
 
+	memset(ret, 0, sizeof(*ret));
 	for (unsigned i = 0; i < max_pages && !end && !err; i++) {
+		struct scan_page *before = page;
+
 		err = scan_next(v, ctx, s, &page, &end, NULL);
 		end |= page && page->last;
+		if (!err && page != before && find_name(page, name, &ret->rec))
+			ret->found = true;
 	}
-	*complete = end;
+	mutex_lock(&s->lock);
+	ret->complete = end;
+	ret->merged = end && !s->partial;
+	mutex_unlock(&s->lock);
 	scan_page_put(s, page);
 	scan_put(v, s);
 	return err;
