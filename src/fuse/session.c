@@ -163,9 +163,8 @@ static int first_exchange(struct fuse_session *se)
 
 static int loop(struct session *s)
 {
-	const struct session_config *c = s->config;
-
 #if FUSE_USE_VERSION >= 312
+	const struct session_config *c = s->config;
 	struct fuse_loop_config *lc = fuse_loop_cfg_create();
 
 	fuse_loop_cfg_set_clone_fd(lc, 1);
