@@ -1,9 +1,12 @@
 /*
- * Options: one table makes the parser, --help and the manual pages.
+ * Options: one table makes the parser, --help, the manual pages and the
+ * completion of the shell.
  *
  * Values come from the command line (--name VALUE, --name=VALUE, -o
  * name=value,...), a preset (which sets defaults only), and the environment,
- * in this order of weight. Secrets are never options.
+ * in this order of weight. Secrets are never options. An -o list may hold the
+ * words of mount(8) and fstab too: those that mean something to the kernel
+ * are passed on, those for other programs are ignored.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -25,6 +28,7 @@ struct config { /* strings are owned */
 	char *preset;
 	uint64_t uid, gid, file_mode, dir_mode, umask;
 	bool read_only, allow_other, foreground;
+	bool sloppy; /* unknown -o words are ignored (mount -s) */
 	uint64_t max_connections;
 	int64_t deadline_ns;
 	char *log_level, *log_file;
@@ -47,12 +51,22 @@ MUST_CHECK int config_parse(struct config *c, int argc, char **argv,
 			    const char **operands, unsigned max_operands,
 			    unsigned *noperands, char *why, size_t why_len);
 
-/* Takes BUCKET[/PREFIX] and works out url from account or endpoint and the
+/* Takes [r2://]BUCKET[/PREFIX] and works out url from account or endpoint and the
  * environment. -EINVAL with why. */
 MUST_CHECK int config_target(struct config *c, const char *target, char *why,
 			     size_t why_len);
 
-void config_help(struct buf *out); /* the options as --help shows them */
-void config_man(struct buf *out); /* the same as roff */
+/* ---- the table, for help, manual and completion ---- */
+
+struct config_option {
+	const char *name;
+	const char *placeholder; /* NULL: the option takes no value */
+	const char *initial; /* the default, as it would be typed, or NULL */
+	const char *choices; /* the words accepted, "a b c", or NULL: any */
+	const char *help; /* no capital, no full stop */
+};
+
+/* The i-th option, NULL after the last. */
+const struct config_option *config_option(unsigned i);
 
 #endif

@@ -1,67 +1,102 @@
 /*
- * Help and the manual page: the same table, two spellings.
+ * `r2fs help`: the commands and the options, from their tables. The manual
+ * pages and the completion, which are made from the same tables, are printed
+ * by it too, so that a build can install them.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 
-static const char usage[] =
-	"r2fs mounts Cloudflare R2 buckets as a file system.\n"
-	"\n"
-	"  r2fs mount [options] BUCKET[/PREFIX] MOUNTPOINT\n"
-	"  r2fs umount MOUNTPOINT       unmount, wait for the daemon to end\n"
-	"  r2fs status [MOUNTPOINT]     what is mounted\n"
-	"  r2fs stats [--json] MOUNTPOINT\n"
-	"                               requests, bytes, hits, latencies, memory\n"
-	"  r2fs doctor [options] [BUCKET]\n"
-	"                               what mounting needs, and what is missing\n"
-	"  r2fs version\n"
-	"\n"
-	"Options of mount and doctor, each also as -o name=value:\n"
-	"\n";
+enum { WIDTH = 79 };
 
-static const char man_head[] =
-	".TH R2FS 1 \"\" \"r2fs " R2FS_VERSION "\"\n"
-	".SH NAME\n"
-	"r2fs \\- mount Cloudflare R2 buckets as a file system\n"
-	".SH SYNOPSIS\n"
-	".B r2fs mount\n[\\fIoptions\\fP] \\fIBUCKET\\fP[/\\fIPREFIX\\fP] "
-	"\\fIMOUNTPOINT\\fP\n.br\n"
-	".B r2fs umount\n\\fIMOUNTPOINT\\fP\n.br\n"
-	".B r2fs status\n[\\fIMOUNTPOINT\\fP]\n.br\n"
-	".B r2fs stats\n[\\-\\-json] \\fIMOUNTPOINT\\fP\n.br\n"
-	".B r2fs doctor\n[\\fIoptions\\fP] [\\fIBUCKET\\fP]\n.br\n"
-	".B mount.r2fs\n\\fIBUCKET\\fP \\fIMOUNTPOINT\\fP "
-	"[\\-o \\fIoptions\\fP]\n"
-	".SH DESCRIPTION\n"
-	"Shows the objects of a bucket as files, with a cache of names and data "
-	"on local disk that survives a remount. The mount runs in the "
-	"background and the command returns 0 once it answers.\n"
-	".SH OPTIONS\n"
-	"Each is also accepted as \\-o \\fIname\\fP=\\fIvalue\\fP.\n";
+/* Appends text in lines of at most WIDTH, each after `indent` blanks. */
+static void wrap(struct buf *out, const char *text, int indent)
+{
+	int column = 0;
 
-static const char man_tail[] =
-	".SH EXIT STATUS\n"
-	"0 success, 1 failure (the reason is on standard error), 2 wrong "
-	"usage.\n"
-	".SH SEE ALSO\n"
-	"mount(8), fusermount3(1)\n";
+	while (*text) {
+		int n = (int)strcspn(text, " ");
+
+		if (column && column + 1 + n > WIDTH) {
+			buf_addch(out, '\n');
+			column = 0;
+		}
+		if (column)
+			buf_addch(out, ' ');
+		else
+			buf_addf(out, "%*s", indent, "");
+		column += column ? 1 + n : indent + n;
+		buf_addf(out, "%.*s", n, text);
+		text += n;
+		text += strspn(text, " ");
+	}
+	buf_addch(out, '\n');
+}
+
+static void add_option(struct buf *out, const struct config_option *o)
+{
+	struct buf text;
+
+	buf_addf(out, "  --%s%s%s\n", o->name, o->placeholder ? " " : "",
+		 o->placeholder ? o->placeholder : "");
+	buf_init(&text, 4096);
+	buf_addstr(&text, o->help);
+	if (o->choices)
+		buf_addf(&text, "; one of: %s", o->choices);
+	if (o->initial)
+		buf_addf(&text, " (default %s)", o->initial);
+	wrap(out, text.data, 8);
+	buf_release(&text);
+}
+
+static void add_help(struct buf *out)
+{
+	const struct cli_command *c;
+	const struct config_option *o;
+
+	buf_addstr(out, "r2fs mounts Cloudflare R2 buckets as a file "
+			"system.\n\n");
+	for (unsigned i = 0; (c = cli_command(i)); i++) {
+		buf_addf(out, "  r2fs %s%s%s\n", c->name,
+			 *c->arguments ? " " : "", c->arguments);
+		wrap(out, c->help, 8);
+	}
+	buf_addstr(out, "\nOptions of mount and doctor, each also as -o "
+			"name=value:\n\n");
+	for (unsigned i = 0; (o = config_option(i)); i++)
+		add_option(out, o);
+	buf_addstr(out, "\nA SIZE may end in K, M, G or T, a TIME in ms, s, m, "
+			"h or d (s without one).\n");
+}
+
+static int unknown(const char *what)
+{
+	fprintf(stderr,
+		"r2fs help: unknown argument \"%.40s\": give --man, "
+		"--man mount.r2fs or --completion\n",
+		what);
+	return 2;
+}
 
 int cli_help(int argc, char **argv)
 {
-	bool man = argc > 1 && strcmp(argv[1], "--man") == 0;
+	const char *what = argc > 1 ? argv[1] : "";
 	struct buf b;
+	int status = 0;
 
 	buf_init(&b, 1 << 20);
-	buf_addstr(&b, man ? man_head : usage);
-	if (man)
-		config_man(&b);
+	if (!strcmp(what, "--man") && argc == 2)
+		manual_r2fs(&b);
+	else if (!strcmp(what, "--man") && !strcmp(argv[2], "mount.r2fs"))
+		manual_mount(&b);
+	else if (!strcmp(what, "--completion"))
+		completion_bash(&b);
+	else if (!*what || !strcmp(what, "--help") || cli_command_find(what))
+		add_help(&b);
 	else
-		config_help(&b);
-	if (man)
-		buf_addstr(&b, man_tail);
+		status = unknown(what);
 	fputs(b.data, stdout);
 	buf_release(&b);
-	return 0;
+	return status;
 }

@@ -49,9 +49,8 @@ static int check_mountpoint(struct config *c, const char *path, char *why,
 				 "mount again",
 				 path, path);
 		else
-			snprintf(why, why_len,
-				 "cannot use mountpoint %s: %s%s", path,
-				 strerror(err),
+			snprintf(why, why_len, "cannot use mountpoint %s: %s%s",
+				 path, strerror(err),
 				 err == ENOENT ? " (mkdir it first)" : "");
 		return -err;
 	}
@@ -74,7 +73,7 @@ static int check_mountpoint(struct config *c, const char *path, char *why,
 	return 0;
 }
 
-int cli_mount(int argc, char **argv)
+int mount_main(int argc, char **argv, bool sloppy, bool dry)
 {
 	const char *operands[2] = { NULL, NULL };
 	char why[1024] = "";
@@ -82,9 +81,8 @@ int cli_mount(int argc, char **argv)
 	unsigned n;
 	int status;
 
-	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
-		return cli_help(1, argv);
 	config_init(&c);
+	c.sloppy = sloppy;
 	if (config_parse(&c, argc, argv, operands, 2, &n, why, sizeof(why)) ||
 	    (n == 2 && config_target(&c, operands[0], why, sizeof(why))) ||
 	    (n == 2 && check_mountpoint(&c, operands[1], why, sizeof(why)))) {
@@ -92,6 +90,8 @@ int cli_mount(int argc, char **argv)
 	} else if (n < 2) {
 		status = refuse("give BUCKET[/PREFIX] and MOUNTPOINT: see r2fs "
 				"mount --help");
+	} else if (dry) {
+		status = 0;
 	} else {
 		make_absolute(&c.credentials);
 		make_absolute(&c.cache_dir);
@@ -101,4 +101,11 @@ int cli_mount(int argc, char **argv)
 	}
 	config_release(&c);
 	return status;
+}
+
+int cli_mount(int argc, char **argv)
+{
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+		return cli_help(1, argv);
+	return mount_main(argc, argv, false, false);
 }

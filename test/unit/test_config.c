@@ -16,8 +16,9 @@ static int parse(struct config *c, unsigned argc, const char **argv)
 }
 
 #define PARSE(c, ...) \
-	parse(c, sizeof((const char *[]){ "r2fs", __VA_ARGS__ }) / \
-			 sizeof(char *), \
+	parse(c, \
+	      sizeof((const char *[]){ "r2fs", __VA_ARGS__ }) / \
+		      sizeof(char *), \
 	      (const char *[]){ "r2fs", __VA_ARGS__ })
 
 static void test_forms(struct config *c)
@@ -27,7 +28,8 @@ static void test_forms(struct config *c)
 	CHECK_INT(c->cache_size, 2ull << 30);
 	CHECK_INT(PARSE(c, "--cache-size=512MiB"), 0);
 	CHECK_INT(c->cache_size, 512ull << 20);
-	CHECK_INT(PARSE(c, "-o", "cache_size=1T,allow_other,ro,_netdev,x-y"), 0);
+	CHECK_INT(PARSE(c, "-o", "cache_size=1T,allow_other,ro,_netdev,x-y"),
+		  0);
 	CHECK_INT(c->cache_size, 1ull << 40);
 	CHECK(c->allow_other && c->read_only);
 	CHECK_INT(PARSE(c, "-onoatime,metadata-ttl=indefinite"), 0);
@@ -55,7 +57,20 @@ static void test_errors(struct config *c)
 	CHECK(PARSE(c, "a", "b", "c"));
 	CHECK(strstr(why, "\"c\""));
 	CHECK(PARSE(c, "--log-level", "loud"));
+	CHECK(strstr(why, "error, warn, info or debug"));
 	CHECK(PARSE(c, "--preset", "magic"));
+	CHECK(strstr(why, "training or serving"));
+	CHECK(PARSE(c, "--jurisdiction", "mars"));
+	CHECK(strstr(why, "default, eu, fedramp or us"));
+	CHECK(PARSE(c, "--max-connections", "1025"));
+	CHECK(strstr(why, "from 1 to 1024"));
+	CHECK(PARSE(c, "--memory", "1"));
+	CHECK(strstr(why, "at least 16M"));
+	CHECK(PARSE(c, "--endpoint", ""));
+	CHECK(PARSE(c, "-x"));
+	CHECK(!strstr(why, "did you mean"));
+	CHECK(PARSE(c, "--cash", "1"));
+	CHECK(!strstr(why, "did you mean"));
 }
 
 static void test_presets(struct config *c)
@@ -77,6 +92,20 @@ static void test_target(struct config *c)
 	CHECK_STR(c->bucket, "bucket");
 	CHECK_STR(c->prefix, "a//b/");
 	CHECK_STR(c->url, "https://abc.eu.r2.cloudflarestorage.com");
+	CHECK_INT(PARSE(c, "--account-id", "abc"), 0);
+	CHECK_INT(config_target(c, "r2://bucket", why, sizeof(why)), 0);
+	CHECK_STR(c->bucket, "bucket");
+	CHECK_INT(PARSE(c, "--account-id", "https://abc.example"), 0);
+	CHECK(config_target(c, "bucket", why, sizeof(why)));
+	CHECK(strstr(why, "32 hex"));
+	CHECK_INT(PARSE(c, "--account-id", "abc", "--endpoint", "https://h"),
+		  0);
+	CHECK(config_target(c, "bucket", why, sizeof(why)));
+	CHECK(strstr(why, "leave one out"));
+	CHECK_INT(PARSE(c, "--jurisdiction", "eu", "--endpoint", "https://h"),
+		  0);
+	CHECK(config_target(c, "bucket", why, sizeof(why)));
+	CHECK(strstr(why, "--account-id"));
 	CHECK_INT(PARSE(c, "--endpoint", "http://example.com"), 0);
 	CHECK(config_target(c, "bucket", why, sizeof(why)));
 	CHECK(strstr(why, "--allow-http"));
@@ -84,28 +113,55 @@ static void test_target(struct config *c)
 	CHECK(config_target(c, "Bad_Name", why, sizeof(why)));
 }
 
-static void test_help(void)
+static void test_words(struct config *c)
 {
-	static const char *const names[] = { "account-id", "cache-dir",
-					     "metadata-ttl", "foreground" };
-	struct buf help, man;
+	CASE("words of mount(8) and fstab");
+	CHECK_INT(
+		PARSE(c, "-o",
+		      "rw,defaults,user,users=1,noauto,nofail,_netdev,relatime,"
+		      "noatime,nosuid,nodev,dev,suid,x-systemd.automount,"
+		      "comment=a,user=root,default_permissions,noexec"),
+		-EINVAL);
+	CHECK(strstr(why, "users"));
+	CHECK_INT(PARSE(c, "-o",
+			"rw,defaults,user,users,noauto,nofail,_netdev,relatime,"
+			"noatime,nosuid,nodev,dev,suid,x-systemd.automount,"
+			"comment=a,user=root,default_permissions,noexec"),
+		  0);
+	CHECK_STR(c->kernel_options, "noatime,noexec");
+	CHECK(!c->read_only);
+	CHECK_INT(PARSE(c, "-o", "rw", "-o", "ro"), 0);
+	CHECK(c->read_only);
+	CHECK(PARSE(c, "-o", "cache_size"));
+	CHECK(strstr(why, "cache_size=SIZE"));
+	CHECK(PARSE(c, "-o", "allow_other=1"));
+	CHECK(PARSE(c, "-o"));
+	CHECK(strstr(why, "name=value"));
+	config_release(c);
+	config_init(c);
+	c->sloppy = true;
+	const char *argv[] = { "mount.r2fs", "-o", "whatever=1,uid=7" };
+	const char *operands[1];
+	unsigned n;
+	CHECK_INT(config_parse(c, 3, (char **)argv, operands, 1, &n, why,
+			       sizeof(why)),
+		  0);
+	CHECK_INT(c->uid, 7);
+}
 
-	CASE("help and manual come from the table");
-	buf_init(&help, 1 << 20);
-	buf_init(&man, 1 << 20);
-	config_help(&help);
-	config_man(&man);
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		CHECK(strstr(help.data, names[i]) != NULL);
-	CHECK(strstr(man.data, "metadata\\-ttl") != NULL);
-	unsigned a = 0, b = 0;
-	for (char *p = help.data; (p = strstr(p, "\n  --")); p++)
-		a++;
-	for (char *p = man.data; (p = strstr(p, ".TP\n")); p++)
-		b++;
-	CHECK_INT(a + 1, b);
-	buf_release(&help);
-	buf_release(&man);
+static void test_table(void)
+{
+	const struct config_option *o;
+	unsigned n = 0;
+
+	CASE("the table that help, manual and completion are made from");
+	for (unsigned i = 0; (o = config_option(i)); i++, n++) {
+		CHECK(o->name && o->help && *o->help);
+		CHECK(!o->choices || o->placeholder);
+		CHECK(!o->initial || o->placeholder);
+		CHECK(o->help[strlen(o->help) - 1] != '.');
+	}
+	CHECK(n >= 27);
 }
 
 int main(void)
@@ -114,11 +170,14 @@ int main(void)
 
 	unsetenv("R2_ENDPOINT");
 	unsetenv("AWS_ENDPOINT_URL");
+	unsetenv("AWS_ENDPOINT_URL_S3");
+	unsetenv("R2_ACCOUNT_ID");
 	test_forms(&c);
 	test_errors(&c);
 	test_presets(&c);
 	test_target(&c);
-	test_help();
+	test_words(&c);
+	test_table();
 	config_release(&c);
 	return check_done();
 }
