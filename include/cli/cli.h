@@ -54,7 +54,8 @@ int mount_main(int argc, char **argv, bool sloppy, bool dry);
  * the foreground, serves until unmounted. Prints why it failed. */
 int mount_run(const struct config *cfg);
 
-/* The cache folder in effect for cfg (of endpoint and bucket); gives. */
+/* The cache folder in effect for cfg (of endpoint, bucket and prefix: what is
+ * known of one root says nothing of another); gives. */
 char *mount_cache_dir(const struct config *cfg);
 
 /* What the failure of a first request means and what to do next: one or two

@@ -38,6 +38,10 @@ void session_block_signals(void);
 MUST_CHECK int session_run(struct vfs *v, const struct session_config *config,
 			   char *why, size_t why_len);
 
+/* NULL, or what on this machine keeps this user from mounting, with the next
+ * step: one line without a full stop. Static. */
+const char *session_obstacle(bool allow_other);
+
 const char *session_libfuse_version(void);
 
 #endif

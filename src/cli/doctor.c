@@ -34,39 +34,15 @@ static void line(const char *verdict, const char *fmt, ...)
 	putchar('\n');
 }
 
-static void check_fuse(void)
+static void check_fuse(const struct config *c)
 {
-	if (access("/dev/fuse", F_OK))
-		line("FAIL", "/dev/fuse is missing: modprobe fuse, or give the "
-			     "container the device (--device /dev/fuse)");
-	else if (access("/dev/fuse", R_OK | W_OK))
-		line("FAIL", "/dev/fuse cannot be opened by this user");
+	const char *obstacle = session_obstacle(c->allow_other);
+
+	if (obstacle)
+		line("FAIL", "%s", obstacle);
 	else
-		line("OK", "/dev/fuse");
+		line("OK", "/dev/fuse, and the right to mount");
 	line("OK", "libfuse %s", session_libfuse_version());
-	if (geteuid() != 0 && access("/usr/bin/fusermount3", X_OK) &&
-	    access("/bin/fusermount3", X_OK))
-		line("FAIL", "fusermount3 is missing: install the fuse3 package");
-}
-
-static void check_allow_other(const struct config *c)
-{
-	char text[256];
-	bool found = false;
-	FILE *f;
-
-	if (!c->allow_other || geteuid() == 0)
-		return;
-	f = fopen("/etc/fuse.conf", "re");
-	while (f && fgets(text, sizeof(text), f))
-		found |= strncmp(text, "user_allow_other", 16) == 0;
-	if (f)
-		fclose(f);
-	if (found)
-		line("OK", "user_allow_other in /etc/fuse.conf");
-	else
-		line("FAIL", "--allow-other needs the line user_allow_other in "
-			     "/etc/fuse.conf");
 }
 
 static void check_kernel(void)
@@ -88,8 +64,9 @@ static void check_files(void)
 	struct rlimit r;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_max < 4096)
-		line("WARN", "at most %llu open files: raise it (ulimit -Hn "
-			     "65536)",
+		line("WARN",
+		     "at most %llu open files: raise it (ulimit -Hn "
+		     "65536)",
 		     (unsigned long long)r.rlim_max);
 }
 
@@ -100,8 +77,9 @@ static void check_cache(const struct config *c)
 	int err = fsio_mkdirs(dir);
 
 	if (err || access(dir, W_OK)) {
-		line("FAIL", "cache folder %s cannot be written: %s; give "
-			     "--cache-dir",
+		line("FAIL",
+		     "cache folder %s cannot be written: %s; give "
+		     "--cache-dir",
 		     dir, strerror(err ? -err : errno));
 		return;
 	}
@@ -110,8 +88,11 @@ static void check_cache(const struct config *c)
 		line("WARN", "free space of %s is unknown: %s", dir,
 		     strerror(-err));
 	else if (available < c->min_free)
-		line("FAIL", "%s has %llu MB free, less than --min-free", dir,
-		     (unsigned long long)available >> 20);
+		line("FAIL",
+		     "%s has %llu MB free, less than --min-free (%llu "
+		     "MB): free some, lower it, or give --cache-dir",
+		     dir, (unsigned long long)available >> 20,
+		     (unsigned long long)c->min_free >> 20);
 	else
 		line("OK", "cache folder %s, %llu MB free", dir,
 		     (unsigned long long)available >> 20);
@@ -183,8 +164,7 @@ int cli_doctor(int argc, char **argv)
 	}
 	if (log_open("-", LOG_LEVEL_ERROR))
 		return 1;
-	check_fuse();
-	check_allow_other(&c);
+	check_fuse(&c);
 	check_kernel();
 	check_files();
 	if (n) {

@@ -19,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/fsio.h"
 #include "cli/cli.h"
 #include "cli/control.h"
@@ -50,6 +51,16 @@ static void say(struct mount *m, const char *fmt, ...)
 		log_error("mount", "%s", text);
 }
 
+static void leave_terminal(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, fd);
+		close(null);
+	}
+}
+
 static void on_ready(void *arg)
 {
 	struct mount *m = arg;
@@ -60,6 +71,7 @@ static void on_ready(void *arg)
 			log_warn("mount", "the starting process is gone");
 		close(m->ready_fd);
 		m->ready_fd = -1;
+		leave_terminal(STDERR_FILENO);
 	}
 }
 
@@ -94,6 +106,12 @@ char *mount_cache_dir(const struct config *cfg)
 		base = xasprintf("%s/.cache/r2fs", home ? home : "/tmp");
 	dir = xasprintf("%s/%s@%s", base, cfg->bucket,
 			strstr(cfg->url, "://") + 3);
+	if (*cfg->prefix) {
+		CLEANUP(free) char *all = dir;
+
+		dir = xasprintf("%s,%.40s%08x", all, cfg->prefix,
+				crc32c(0, cfg->prefix, strlen(cfg->prefix)));
+	}
 	for (char *p = dir + strlen(base) + 1; *p; p++)
 		if (*p == '/')
 			*p = '_';
@@ -126,8 +144,8 @@ static int build_cache(struct mount *m, char *why)
 {
 	const struct config *c = m->cfg;
 	CLEANUP(free) char *dir = mount_cache_dir(c);
-	CLEANUP(free) char *identity = xasprintf("%s %s %s", c->url, c->bucket,
-						 c->prefix);
+	CLEANUP(free)
+	char *identity = xasprintf("%s %s %s", c->url, c->bucket, c->prefix);
 	struct cache_config cc = { .dir = dir,
 				   .identity = identity,
 				   .max_bytes = c->cache_size,
@@ -253,8 +271,9 @@ static void raise_file_limit(void)
 static int run(struct mount *m)
 {
 	const struct config *c = m->cfg;
-	const char *log = c->log_file ? c->log_file :
-			  c->foreground ? "-" : "syslog";
+	const char *log = c->log_file	? c->log_file :
+			  c->foreground ? "-" :
+					  "syslog";
 	enum log_level level;
 	int err = log_level_parse(c->log_level, &level);
 
@@ -292,24 +311,21 @@ static int wait_for_child(int fd)
 		return 0;
 	text[len] = 0;
 	fprintf(stderr, "r2fs: %s\n",
-		len ? text : "the daemon ended before the mount answered; "
-			     "run again with -f to see why");
+		len ? text :
+		      "the daemon ended before the mount answered; "
+		      "run again with -f to see why");
 	return 1;
 }
 
+/* stderr stays until the mount answers: libfuse and fusermount3 write there
+ * why it does not. */
 static void to_background(void)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
 	setsid();
 	if (chdir("/"))
 		log_debug("mount", "chdir /: %s", strerror(errno));
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		dup2(null, STDERR_FILENO);
-		close(null);
-	}
+	leave_terminal(STDIN_FILENO);
+	leave_terminal(STDOUT_FILENO);
 }
 
 int mount_run(const struct config *cfg)

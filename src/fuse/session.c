@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -180,23 +181,65 @@ static int loop(struct session *s)
 	return err;
 }
 
+static bool user_allow_other(void)
+{
+	FILE *f = fopen("/etc/fuse.conf", "re");
+	bool found = false;
+	char line[256];
+
+	while (f && fgets(line, sizeof(line), f))
+		found |= strncmp(line, "user_allow_other", 16) == 0;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static bool may_mount(void)
+{
+	unsigned long long set = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "re");
+
+	if (!f)
+		return true;
+	while (fgets(line, sizeof(line), f) &&
+	       sscanf(line, "CapEff: %llx", &set) != 1)
+		;
+	fclose(f);
+	return set & 1ull << CAP_SYS_ADMIN;
+}
+
+const char *session_obstacle(bool allow_other)
+{
+	bool root = geteuid() == 0;
+
+	if (access("/dev/fuse", F_OK))
+		return "/dev/fuse is missing: load the module (modprobe fuse), "
+		       "or start the container with --device /dev/fuse";
+	if (access("/dev/fuse", R_OK | W_OK))
+		return "/dev/fuse cannot be opened by this user: chmod 666 "
+		       "/dev/fuse, or start the container with --device "
+		       "/dev/fuse";
+	if (root && !may_mount())
+		return "root may not mount here (CAP_SYS_ADMIN is missing): "
+		       "start the container with --cap-add SYS_ADMIN";
+	if (!root && access("/usr/bin/fusermount3", X_OK) &&
+	    access("/bin/fusermount3", X_OK))
+		return "fusermount3 is missing: install the fuse3 package";
+	if (!root && allow_other && !user_allow_other())
+		return "--allow-other needs the line user_allow_other in "
+		       "/etc/fuse.conf: add it, or mount as root";
+	return NULL;
+}
+
 /* libfuse prints why a mount failed to stderr; this adds what to do. */
 static int mount_failed(const struct session_config *c, char *why, size_t len)
 {
-	const char *next = "see the message above";
+	const char *next = session_obstacle(c->allow_other);
 
-	if (access("/dev/fuse", F_OK))
-		next = "/dev/fuse is missing: load the fuse module "
-		       "(modprobe fuse) or give the container the device";
-	else if (access("/dev/fuse", R_OK | W_OK))
-		next = "/dev/fuse is not readable and writable for this user";
-	else if (geteuid() != 0 && access("/usr/bin/fusermount3", X_OK) &&
-		 access("/bin/fusermount3", X_OK))
-		next = "fusermount3 is missing: install the fuse3 package";
-	else if (geteuid() != 0 && c->allow_other)
-		next = "allow_other needs the line user_allow_other in "
-		       "/etc/fuse.conf";
-	snprintf(why, len, "cannot mount on %s: %s", c->mountpoint, next);
+	snprintf(why, len, "cannot mount on %s: %s", c->mountpoint,
+		 next ? next :
+			"the reason is above; r2fs doctor may tell more");
 	return -EIO;
 }
 

@@ -62,6 +62,33 @@ class Mounting(Case):
         m = self.mount()
         self.refused("in use", str(m.pid), options=("--cache-dir", m.cache))
 
+    def test_two_folders_of_a_bucket_share_a_cache_dir(self):
+        for d in "ab":
+            self.server.put(f"{d}/x", d.encode() * 200000)
+        with tempfile.TemporaryDirectory() as cache:
+            for _ in range(2):
+                mounts = [self.mount("--metadata-ttl", "indefinite",
+                                     cache=cache, bucket=f"{BUCKET}/{d}")
+                          for d in "ab"]
+                self.server.reset()
+                for m, d in zip(mounts, "ab"):
+                    self.assertEqual(m.read("x"), d.encode() * 200000)
+                for m in mounts:
+                    m.unmount()
+            self.assertEqual(self.requests(), 0)
+
+    def test_no_right_to_mount(self):
+        m = Mount(self.server)
+        p = run("setpriv", "--bounding-set", "-sys_admin", *m.argv,
+                check=False)
+        m.stop()
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("Operation not permitted", p.stderr)  # of libfuse
+        self.assertIn("CAP_SYS_ADMIN", p.stderr)
+        p = run("setpriv", "--bounding-set", "-sys_admin", R2FS, "doctor",
+                check=False)
+        self.assertIn("CAP_SYS_ADMIN", p.stdout)
+
     def test_read_only(self):
         self.server.put("d/x", b"1")
         m = self.mount()
