@@ -93,6 +93,7 @@ void vfs_releasedir(struct vfs_dir *d)
 static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 {
 	struct vfs *v = d->v;
+	struct scan_result whole;
 	bool complete, staged;
 	int err = 0;
 
@@ -105,7 +106,7 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	if (!complete && staged)
 		err = ctx->nowait ? -EAGAIN :
 				    scan_advance(v, ctx, d->inode, UINT32_MAX,
-						 &complete);
+						 "", &whole);
 	else if (!complete)
 		d->scan = scan_join(v, d->inode);
 	d->started = !err;
