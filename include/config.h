@@ -28,6 +28,9 @@ struct config { /* strings are owned */
 	char *preset;
 	uint64_t uid, gid, file_mode, dir_mode, umask;
 	bool read_only, allow_other, foreground;
+	bool writeback;
+	uint64_t part_size; /* 0: chosen by size */
+	char *temporary_names;
 	bool sloppy; /* unknown -o words are ignored (mount -s) */
 	uint64_t max_connections;
 	int64_t deadline_ns;

@@ -70,5 +70,6 @@ owns 'curl/' src/net/http_curl.c
 owns 'openssl/' src/r2/crypto.c
 owns 'libxml/' src/r2/xml.c
 owns 'lmdb\.h' src/cache/kv.c
-owns 'fuse' src/fuse/ops.c src/fuse/session.c
+owns 'fuse' src/fuse/ops.c src/fuse/change.c src/fuse/job.c include/fuse/job.h \
+	src/fuse/session.c
 exit $bad

@@ -13,6 +13,11 @@
 
 #include "base/cleanup.h"
 
+/* zarr, pip, git, rsync, sed, Python's tempfile, editors */
+#define TEMPORARY_NAMES \
+	"*.partial:*.tmp:*.tmp.*:.tmp*:*.part:tmp_obj_*:tmp_pack_*:tmp_idx_*:" \
+	".*.??????:sed??????:tmp????????"
+
 #define AT(field) offsetof(struct config, field)
 #define ANY	  0, UINT64_MAX
 
@@ -104,9 +109,28 @@ static const struct option options[] = {
 	  AT(preset),
 	  ANY },
 	{ { "read-only", NULL, NULL, NULL,
-	    "mount read-only (this version always does)" },
+	    "refuse every change" },
 	  FLAG,
 	  AT(read_only),
+	  ANY },
+	{ { "writeback", NULL, NULL, NULL,
+	    "close and fsync return when the bytes are safe on local disk; the "
+	    "upload follows, also after a crash" },
+	  FLAG,
+	  AT(writeback),
+	  ANY },
+	{ { "part-size", "SIZE", "0", NULL,
+	    "part of a multipart upload, 5M to 5115M (0: by the file's size)" },
+	  SIZE,
+	  AT(part_size),
+	  0,
+	  5115ull << 20 },
+	{ { "temporary-names", "LIST", TEMPORARY_NAMES, NULL,
+	    "patterns, separated by colons, of files that programs write and "
+	    "then rename: they are uploaded once, by the rename, or after half "
+	    "a minute" },
+	  STRING,
+	  AT(temporary_names),
 	  ANY },
 	{ { "uid", "UID", NULL, NULL,
 	    "owner, by number, of files that name none (default: who mounts)" },

@@ -25,7 +25,7 @@ enum journal_state {
 
 /* ETag of an uploaded part; "" while it is not uploaded. */
 struct journal_part {
-	char etag[72];
+	char etag[256];
 };
 
 struct journal_rec {

@@ -26,6 +26,8 @@ struct mount {
 	struct pool *pool;
 	struct tasks *waiting, *disk;
 	struct fills *fills;
+	struct stage *stage;
+	struct writebacks *writebacks; /* NULL: read-only */
 	struct vfs *vfs;
 	struct control *control;
 };

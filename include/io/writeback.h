@@ -100,7 +100,6 @@ struct writeback_target {
 	const char *if_match; /* replace this version only: -ESTALE; or NULL */
 	const struct store_meta *meta; /* NULL: the source's, for a COPY */
 	uint64_t cid; /* content id the stored version will have */
-	bool replace; /* metadata pairs not given here are to go */
 };
 
 struct writeback_result {

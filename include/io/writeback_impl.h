@@ -16,7 +16,7 @@ enum part_state { PART_TODO, PART_FLYING, PART_DONE };
 struct part {
 	enum part_state state;
 	uint32_t gen; /* counts changes: a part changed in flight is sent again */
-	char etag[72];
+	char etag[STORE_PART_ETAG_MAX];
 };
 
 /* An upload under way; its parts are guarded by the writeback's lock. */
@@ -38,7 +38,7 @@ struct writeback {
 	bool discard; /* atomic */
 	/* guarded by lock */
 	struct fill_file *base; /* NULL: none, or all of it is local */
-	char *base_key, *base_etag;
+	char *base_key, *base_etag; /* the version this builds on, or NULL */
 	uint64_t base_size;
 	uint64_t gen, data_gen; /* changes so far; those of bytes */
 	uint64_t stored_gen, stored_data_gen;

@@ -26,7 +26,7 @@ MUST_CHECK int xml_parse_list(const void *body, size_t n,
 			      struct store_list *ret);
 
 struct xml_result { /* of a write */
-	struct store_etag etag; /* "" if the document has none */
+	char etag[STORE_PART_ETAG_MAX]; /* "" if the document has none */
 	char *upload_id; /* to be freed, NULL if none */
 	unsigned failed; /* DeleteResult: keys with an <Error> */
 	char failure[256]; /* "KEY: CODE MESSAGE" of the first */

@@ -35,16 +35,12 @@ enum store_op {
 	STORE_DELETE_MANY, /* keys -> nfailed, why of the first failure */
 	STORE_COPY, /* source_key key [put_meta] [conditions] -> attr.etag */
 	STORE_MPU_CREATE, /* key [put_meta] -> ret_upload_id */
-	STORE_MPU_PART, /* key upload_id part_number body -> attr.etag */
-	STORE_MPU_COPY, /* key upload_id part_number source_key range -> etag */
+	STORE_MPU_PART, /* key upload_id part_number body -> ret_part_etag */
+	STORE_MPU_COPY, /* key upload_id part_number source_key range */
 	STORE_MPU_COMPLETE, /* key upload_id parts [conditions] -> attr.etag */
 	STORE_MPU_ABORT, /* key upload_id; one that is gone is fine */
 	STORE_OPS
 };
-
-/* What a COPY does with the source's metadata. MERGE is R2's own (r2-facts
- * 2.4): the source's, overridden by the pairs given. */
-enum store_directive { STORE_META_COPY, STORE_META_REPLACE, STORE_META_MERGE };
 
 /* Price class of an operation, for the counters (Cloudflare's R2 pricing). */
 enum store_class { STORE_CLASS_A, STORE_CLASS_B, STORE_CLASS_FREE };
@@ -59,6 +55,8 @@ struct store_etag {
 struct store_meta_pair {
 	char *name, *value;
 };
+
+#define STORE_CONTENT_TYPE ":content-type" /* no x-amz-meta- can be called so */
 
 struct store_meta {
 	struct store_meta_pair *pairs; /* owned, freed by store_meta_release */
@@ -103,9 +101,12 @@ struct store_body {
 	bool summed; /* md5 is set: by store_body_sum */
 };
 
+/* A part's ETag is MD5 on R2 and may be any text elsewhere. */
+enum { STORE_PART_ETAG_MAX = 256 };
+
 struct store_part {
 	unsigned number; /* 1 .. 10,000 */
-	struct store_etag etag;
+	char etag[STORE_PART_ETAG_MAX];
 };
 
 struct store_req {
@@ -124,11 +125,11 @@ struct store_req {
 	 * is told apart from somebody else's write by the ETag. */
 	bool if_absent;
 	struct store_body body;
-	const struct store_meta *put_meta; /* NULL: none */
-	const char *content_type; /* NULL: application/octet-stream */
+	/* The object's metadata; the pair STORE_CONTENT_TYPE is its type (else
+	 * application/octet-stream). NULL: none; for a COPY the source's. */
+	const struct store_meta *put_meta;
 	const char *source_key;
 	const char *source_if_match; /* COPY only: R2 has none for parts */
-	enum store_directive directive;
 	const char *upload_id;
 	unsigned part_number;
 	const struct store_part *parts; /* ascending */
@@ -161,6 +162,7 @@ struct store_req {
 	size_t buf_len;
 	struct store_list list;
 	char *ret_upload_id; /* owned by the request */
+	char ret_part_etag[STORE_PART_ETAG_MAX]; /* MPU_PART, MPU_COPY */
 	unsigned nfailed; /* DELETE_MANY: keys that could not be deleted */
 
 	void *arg; /* the caller's */

@@ -52,7 +52,6 @@ struct inode {
 	int64_t staged_ns; /* when the wb was made */
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
-	bool replace_pairs; /* some were removed */
 	bool journalled; /* the journal has a record of the wb */
 	bool failed; /* the last store failed for good: see the journal */
 	bool deferred; /* closed under a temporary name */

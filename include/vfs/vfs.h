@@ -48,7 +48,7 @@ struct vfs_config {
 	mode_t umask; /* cleared from every mode shown */
 	struct writebacks *writebacks; /* NULL: read-only */
 	bool journal_close; /* --writeback: close ends at the journal */
-	const char *temporary; /* name patterns (fnmatch), comma-separated, of
+	const char *temporary; /* name patterns (fnmatch), by colons, of
 				* files whose upload waits for their rename */
 };
 
@@ -211,6 +211,9 @@ MUST_CHECK int vfs_setxattr(struct vfs *v, const struct vfs_ctx *ctx,
 /* Stores owed to R2, and waiting for them; what is left after the time. */
 unsigned vfs_owed(struct vfs *v);
 unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms);
+/* Ends the uploader: what is still owed stays in the journal. Before the
+ * waiting threads are destroyed; NULL is fine. */
+void vfs_stop(struct vfs *v);
 
 /* Takes up what an earlier run left in the journal: owed uploads go on, the
  * rest is kept for recovery. Call once, before the first request. */

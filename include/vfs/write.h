@@ -74,8 +74,6 @@ void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
 void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns);
 /* Nothing is owed any more; whether it was. */
 bool inode_unowe(struct vfs *v, struct inode *i);
-/* Ends the uploader; what is owed stays in the journal. */
-void owed_stop(struct vfs *v);
 
 /* Is name one of those that wait for their rename? */
 bool name_is_temporary(const struct vfs *v, const char *name);

@@ -160,10 +160,10 @@ static bool take_range(struct ranges *to, const char *s)
 
 static bool take_part(struct journal_rec *rec, const char *s)
 {
-	char etag[72];
+	char etag[256];
 	unsigned i;
 
-	if (sscanf(s, "%u %71s", &i, etag) != 2 || i >= 10000)
+	if (sscanf(s, "%u %255s", &i, etag) != 2 || i >= 10000)
 		return false;
 	if (i >= rec->nparts) {
 		rec->parts = xrealloc(rec->parts, (i + 1) * sizeof(*rec->parts));

@@ -31,6 +31,7 @@ enum {
 	WAITING_THREADS = 128,
 	DISK_THREADS = 2,
 	WHY = 1024,
+	DRAIN_MS = 60000,
 };
 
 static void say(struct mount *m, const char *fmt, ...) PRINTF(2, 3);
@@ -154,7 +155,36 @@ static int build_cache(struct mount *m, char *why)
 	return cache_open(&cc, &m->cache, why, WHY);
 }
 
-static int build_vfs(struct mount *m)
+/* The stage folder belongs to the cache's folder, but not to the cache. */
+static int build_writebacks(struct mount *m, char *why)
+{
+	const struct config *c = m->cfg;
+	CLEANUP(free) char *dir = mount_cache_dir(c);
+	struct writeback_config wc = { .store = m->store,
+				       .fills = m->fills,
+				       .blocks = cache_blocks(m->cache),
+				       .meta = cache_meta(m->cache),
+				       .tasks = m->waiting,
+				       .pool = m->pool,
+				       .part_size = c->part_size };
+	int err;
+
+	if (c->read_only)
+		return 0;
+	err = stage_open(dir, &m->stage);
+	if (err) {
+		snprintf(why, WHY,
+			 "cannot use %s/stage for files being written: %s; give "
+			 "another --cache-dir, or mount --read-only",
+			 dir, strerror(-err));
+		return err;
+	}
+	wc.stage = m->stage;
+	m->writebacks = writebacks_create(&wc);
+	return 0;
+}
+
+static int build_vfs(struct mount *m, char *why)
 {
 	const struct config *c = m->cfg;
 	struct fill_config fc = { .store = m->store,
@@ -168,7 +198,9 @@ static int build_vfs(struct mount *m)
 				 .gid = c->gid,
 				 .file_mode = c->file_mode,
 				 .dir_mode = c->dir_mode,
-				 .umask = c->umask };
+				 .umask = c->umask,
+				 .journal_close = c->writeback,
+				 .temporary = c->temporary_names };
 	int err;
 
 	m->pool = pool_create(c->memory);
@@ -177,10 +209,13 @@ static int build_vfs(struct mount *m)
 	fc.pool = m->pool;
 	fc.disk = m->disk;
 	err = fills_create(&fc, &m->fills);
+	if (!err)
+		err = build_writebacks(m, why);
 	if (err)
 		return err;
 	vc.fills = m->fills;
 	vc.tasks = m->waiting;
+	vc.writebacks = m->writebacks;
 	return vfs_new(&vc, &m->vfs);
 }
 
@@ -203,14 +238,34 @@ static int probe(struct mount *m)
 	return err;
 }
 
+/* Owed uploads get their time; what is left then is in the journal. */
+static void drain(struct mount *m)
+{
+	unsigned left;
+
+	if (!m->vfs || !vfs_owed(m->vfs))
+		return;
+	log_info("mount", "%u uploads are owed", vfs_owed(m->vfs));
+	left = vfs_drain(m->vfs, DRAIN_MS);
+	if (left)
+		log_warn("mount", "%u uploads are left in the journal: the "
+				  "next mount of this bucket with this cache "
+				  "folder goes on with them",
+			 left);
+}
+
 static void tear_down(struct mount *m)
 {
+	drain(m);
+	vfs_stop(m->vfs);
 	control_destroy(m->control);
 	tasks_destroy(m->waiting);
 	if (m->fills)
 		fills_wait(m->fills);
 	tasks_destroy(m->disk);
 	vfs_destroy(m->vfs);
+	writebacks_destroy(m->writebacks);
+	stage_close(m->stage);
 	fills_destroy(m->fills);
 	store_destroy(m->store);
 	http_destroy(m->http);
@@ -228,10 +283,12 @@ static int build(struct mount *m)
 	if (!err)
 		err = build_cache(m, why);
 	if (!err)
-		err = build_vfs(m);
+		err = build_vfs(m, why);
 	if (err)
 		say(m, "%s", why[0] ? why : strerror(-err));
-	return err ? err : probe(m);
+	if (!err)
+		err = probe(m);
+	return err ? err : vfs_resume(m->vfs);
 }
 
 static int serve(struct mount *m)
@@ -241,6 +298,7 @@ static int serve(struct mount *m)
 				     .source = m->source,
 				     .mount_options = c->kernel_options,
 				     .allow_other = c->allow_other,
+				     .read_only = c->read_only,
 				     .tasks = m->waiting,
 				     .ready = on_ready,
 				     .hangup = on_hangup,

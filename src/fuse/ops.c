@@ -25,147 +25,24 @@
 #include <unistd.h>
 
 #include "base/lock.h"
+#include "fuse/job.h"
 
 enum {
 	COPY_BYTES = 32768, /* below this a pread beats a splice */
-	KERNEL_FOREVER_S = 100000000,
+	MAX_WRITE = 1 << 20,
 };
-
-static struct ops_context *context(fuse_req_t req)
-{
-	return fuse_req_userdata(req);
-}
-
-static double seconds(int64_t ttl_ns)
-{
-	double s = ttl_ns / 1e9;
-
-	return s > KERNEL_FOREVER_S ? KERNEL_FOREVER_S : s;
-}
-
-/* Is a fatal signal waiting for this thread? */
-static bool dying(pid_t tid)
-{
-	char path[64], line[256];
-	bool dead = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-	f = fopen(path, "re");
-	if (!f)
-		return true;
-	while (!dead && fgets(line, sizeof(line), f)) {
-		unsigned long long set;
-
-		if (sscanf(line, "SigPnd: %llx", &set) == 1 ||
-		    sscanf(line, "ShdPnd: %llx", &set) == 1)
-			dead = set & 1ull << (SIGKILL - 1);
-	}
-	fclose(f);
-	return dead;
-}
-
-/* ---- jobs: requests that may wait ---- */
-
-struct job {
-	struct task task;
-	fuse_req_t req;
-	struct store_interrupt *interrupt;
-	int (*call)(struct job *j, const struct vfs_ctx *ctx); /* replies if 0 */
-	uint64_t ino;
-	char *name;
-	size_t size;
-	uint64_t off;
-	bool plus;
-	struct fuse_file_info fi;
-};
-
-static void job_interrupted(fuse_req_t req, void *data)
-{
-	struct job *j = data;
-
-	if (dying(fuse_req_ctx(req)->pid))
-		store_interrupt_raise(j->interrupt);
-}
-
-static void job_free(struct job *j)
-{
-	store_interrupt_destroy(j->interrupt);
-	free(j->name);
-	free(j);
-}
-
-/* Ends the interrupt's reach before the request is answered. */
-static void job_settle(struct job *j)
-{
-	if (j->interrupt)
-		fuse_req_interrupt_func(j->req, NULL, NULL);
-}
-
-static void job_error(struct job *j, int err)
-{
-	job_settle(j);
-	fuse_reply_err(j->req, -err);
-}
-
-static void job_run(struct task *t)
-{
-	struct job *j = container_of(t, struct job, task);
-	const struct vfs_ctx ctx = { .interrupt = j->interrupt };
-	int err = j->call(j, &ctx);
-
-	if (err)
-		job_error(j, err);
-	job_free(j);
-}
-
-static void job_start(struct job *tried)
-{
-	const struct vfs_ctx ctx = { .nowait = true };
-	int err = tried->call(tried, &ctx);
-	struct job *j;
-
-	if (err != -EAGAIN) {
-		if (err)
-			fuse_reply_err(tried->req, -err);
-		return;
-	}
-	j = xmalloc(sizeof(*j));
-	*j = *tried;
-	j->name = xstrdup(tried->name);
-	j->interrupt = store_interrupt_create();
-	j->task.run = job_run;
-	fuse_req_interrupt_func(j->req, job_interrupted, j);
-	tasks_submit(context(j->req)->tasks, &j->task);
-}
 
 /* ---- names and attributes ---- */
 
-static void to_entry(const struct vfs_entry *e, struct fuse_entry_param *p)
-{
-	memset(p, 0, sizeof(*p));
-	p->entry_timeout = p->attr_timeout = seconds(e->ttl_ns);
-	if (e->negative)
-		return;
-	p->ino = e->st.st_ino;
-	p->generation = 1;
-	p->attr = e->st;
-}
-
 static int call_lookup(struct job *j, const struct vfs_ctx *ctx)
 {
-	struct vfs *v = context(j->req)->vfs;
-	struct fuse_entry_param p;
 	struct vfs_entry e;
-	int err = vfs_lookup(v, ctx, j->ino, j->name, &e);
+	int err = vfs_lookup(ops_context(j->req)->vfs, ctx, j->ino, j->name,
+			     &e);
 
-	if (err)
-		return err;
-	job_settle(j);
-	to_entry(&e, &p);
-	if (fuse_reply_entry(j->req, &p) && p.ino)
-		vfs_forget(v, p.ino, 1);
-	return 0;
+	if (!err)
+		job_reply_entry(j, &e);
+	return err;
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -178,7 +55,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
-	vfs_forget(context(req)->vfs, ino, n);
+	vfs_forget(ops_context(req)->vfs, ino, n);
 	fuse_reply_none(req);
 }
 
@@ -186,7 +63,7 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		vfs_forget(context(req)->vfs, forgets[i].ino,
+		vfs_forget(ops_context(req)->vfs, forgets[i].ino,
 			   forgets[i].nlookup);
 	fuse_reply_none(req);
 }
@@ -194,12 +71,12 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 static int call_getattr(struct job *j, const struct vfs_ctx *ctx)
 {
 	struct vfs_entry e;
-	int err = vfs_getattr(context(j->req)->vfs, ctx, j->ino, &e);
+	int err = vfs_getattr(ops_context(j->req)->vfs, ctx, j->ino, &e);
 
 	if (err)
 		return err;
 	job_settle(j);
-	fuse_reply_attr(j->req, &e.st, seconds(e.ttl_ns));
+	fuse_reply_attr(j->req, &e.st, ops_seconds(e.ttl_ns));
 	return 0;
 }
 
@@ -214,7 +91,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 static int call_readlink(struct job *j, const struct vfs_ctx *ctx)
 {
 	char *target;
-	int err = vfs_readlink(context(j->req)->vfs, ctx, j->ino, &target);
+	int err = vfs_readlink(ops_context(j->req)->vfs, ctx, j->ino, &target);
 
 	if (err)
 		return err;
@@ -234,7 +111,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct statvfs st;
-	int err = vfs_statfs(context(req)->vfs, &st);
+	int err = vfs_statfs(ops_context(req)->vfs, &st);
 
 	if (err)
 		fuse_reply_err(req, -err);
@@ -244,7 +121,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 static int call_xattr(struct job *j, const struct vfs_ctx *ctx)
 {
-	struct vfs *v = context(j->req)->vfs;
+	struct vfs *v = ops_context(j->req)->vfs;
 	char *bytes = NULL;
 	ssize_t n = j->name ? vfs_getxattr(v, ctx, j->ino, j->name, &bytes) :
 			      vfs_listxattr(v, ctx, j->ino, &bytes);
@@ -286,7 +163,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
 	struct vfs_dir *d;
-	int err = vfs_opendir(context(req)->vfs, ino, &d);
+	int err = vfs_opendir(ops_context(req)->vfs, ino, &d);
 
 	if (err) {
 		fuse_reply_err(req, -err);
@@ -316,7 +193,7 @@ static bool emit(const struct vfs_dirent *e, void *arg)
 	} else {
 		bool dots = e->next_off <= 2;
 
-		to_entry(&e->entry, &p);
+		ops_entry(&e->entry, &p);
 		if (dots)
 			p.ino = 0;
 		n = fuse_add_direntry_plus(b->req, b->data + b->len,
@@ -381,7 +258,7 @@ static int call_open(struct job *j, const struct vfs_ctx *ctx)
 {
 	struct vfs_file *f;
 	bool keep;
-	int err = vfs_open(context(j->req)->vfs, ctx, j->ino, j->fi.flags, &f,
+	int err = vfs_open(ops_context(j->req)->vfs, ctx, j->ino, j->fi.flags, &f,
 			   &keep);
 
 	if (err)
@@ -498,10 +375,10 @@ static void read_interrupted(fuse_req_t req, void *data)
 {
 	struct read_job *j = data;
 
-	if (!dying(fuse_req_ctx(req)->pid))
+	if (!caller_is_dying(fuse_req_ctx(req)->pid))
 		return;
 	atomic_fetch_add(&j->refs, 1);
-	tasks_submit(context(req)->tasks, &j->cancel);
+	tasks_submit(ops_context(req)->tasks, &j->cancel);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -539,6 +416,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_WRITE);
 	want(conn, FUSE_CAP_SPLICE_MOVE);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS);
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
+	conn->max_write = MAX_WRITE;
 	conn->max_background = 128;
 	conn->congestion_threshold = 96;
 	conn->time_gran = 1;
@@ -551,6 +430,23 @@ const struct fuse_lowlevel_ops ops_table = {
 	.forget = op_forget,
 	.forget_multi = op_forget_multi,
 	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.create = op_create,
+	.mkdir = op_mkdir,
+	.mknod = op_mknod,
+	.symlink = op_symlink,
+	.link = op_link,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.rename = op_rename,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
+	.fsyncdir = op_fsyncdir,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.setxattr = op_setxattr,
+	.removexattr = op_removexattr,
 	.readlink = op_readlink,
 	.statfs = op_statfs,
 	.getxattr = op_getxattr,

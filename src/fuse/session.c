@@ -92,8 +92,8 @@ static char *mount_options(const struct session_config *c)
 
 	buf_init(&b, 65536);
 	buf_addf(&b,
-		 "fsname=%s,subtype=r2fs,default_permissions,ro,nosuid,nodev",
-		 c->source);
+		 "fsname=%s,subtype=r2fs,default_permissions,%s,nosuid,nodev",
+		 c->source, c->read_only ? "ro" : "rw");
 	if (c->allow_other)
 		buf_addstr(&b, ",allow_other");
 	if (c->mount_options && c->mount_options[0])

@@ -163,7 +163,7 @@ static void part_done(struct store_req *req)
 	p->state = PART_TODO;
 	if (!req->error && p->gen == j->gen) {
 		p->state = PART_DONE;
-		memcpy(p->etag, req->attr.etag.s, sizeof(p->etag));
+		memcpy(p->etag, req->ret_part_etag, sizeof(p->etag));
 	} else if (req->error && p->gen == j->gen && !m->error) {
 		m->error = req->error;
 		snprintf(m->why, sizeof(m->why), "%s", req->why);
@@ -315,8 +315,8 @@ static int list_parts(struct writeback *wb, struct store_part *parts,
 		if (wb->mpu->parts[i].state != PART_DONE)
 			err = -EAGAIN;
 		parts[i].number = i + 1;
-		snprintf(parts[i].etag.s, sizeof(parts[i].etag.s), "%s",
-			 wb->mpu->parts[i].etag);
+		memcpy(parts[i].etag, wb->mpu->parts[i].etag,
+		       sizeof(parts[i].etag));
 	}
 	mutex_unlock(&wb->lock);
 	return err;

@@ -65,9 +65,6 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 	req.if_match = t->if_match;
 	req.if_absent = t->create;
 	req.put_meta = t->meta;
-	req.directive = !t->meta   ? STORE_META_COPY :
-			t->replace ? STORE_META_REPLACE :
-				     STORE_META_MERGE;
 	err = store_call(wb->ws->config.store, &req, interrupt);
 	if (err) {
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
@@ -150,7 +147,7 @@ static int store_parts(struct writeback *wb, const struct writeback_target *t,
 static bool only_metadata(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);
-	bool meta = wb->base && wb->data_gen == wb->stored_data_gen &&
+	bool meta = wb->base_key && wb->data_gen == wb->stored_data_gen &&
 		    staged_size(wb->staged) == wb->base_size;
 	mutex_unlock(&wb->lock);
 	return meta && wb->base_size <= PART_MAX;
@@ -187,9 +184,9 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 	wb->base = fresh;
 	free(wb->base_key);
 	free(wb->base_etag);
-	wb->base_key = fresh ? xstrdup(t->key) : NULL;
-	wb->base_etag = fresh ? xstrdup(r->etag.s) : NULL;
-	wb->base_size = fresh ? r->size : 0;
+	wb->base_key = xstrdup(t->key);
+	wb->base_etag = xstrdup(r->etag.s);
+	wb->base_size = r->size;
 	mutex_unlock(&wb->lock);
 	fill_close(old);
 }

@@ -66,9 +66,11 @@ static struct writeback *writeback_new(struct writebacks *ws,
 
 static int set_base(struct writeback *wb, const struct writeback_base *base)
 {
-	int err = fill_open(wb->ws->config.fills, base->key, base->etag,
-			    base->cid, base->size, &wb->base);
+	int err = 0;
 
+	if (base->size)
+		err = fill_open(wb->ws->config.fills, base->key, base->etag,
+				base->cid, base->size, &wb->base);
 	if (err)
 		return err;
 	wb->base_key = xstrdup(base->key);
@@ -87,7 +89,7 @@ int writeback_create(struct writebacks *ws, const struct writeback_base *base,
 	if (err)
 		return err;
 	wb = writeback_new(ws, staged);
-	if (base && base->size)
+	if (base)
 		err = set_base(wb, base);
 	if (!err && base)
 		err = staged_set_base(staged, base->size);

@@ -104,7 +104,7 @@ static const char *header(struct op *op, const char *name)
 	return http_header_get(op->r2->http, &op->http, name);
 }
 
-static bool parse_etag(const char *s, struct store_etag *ret)
+static bool parse_etag_text(const char *s, char *ret, size_t max)
 {
 	size_t n;
 
@@ -117,11 +117,16 @@ static bool parse_etag(const char *s, struct store_etag *ret)
 		s++;
 		n -= 2;
 	}
-	if (n == 0 || n >= sizeof(ret->s))
+	if (n == 0 || n >= max)
 		return false;
-	memcpy(ret->s, s, n);
-	ret->s[n] = 0;
+	memcpy(ret, s, n);
+	ret[n] = 0;
 	return true;
+}
+
+static bool parse_etag(const char *s, struct store_etag *ret)
+{
+	return parse_etag_text(s, ret->s, sizeof(ret->s));
 }
 
 static int64_t parse_http_date(const char *s)
@@ -572,16 +577,20 @@ static int finish_confirm(struct op *op)
 static int finish_body(struct op *op)
 {
 	struct store_req *req = op->req;
-	char ours[2 * MD5_BYTES + 1];
+	char ours[2 * MD5_BYTES + 1], etag[STORE_PART_ETAG_MAX];
 
-	if (!parse_etag(header(op, "etag"), &req->attr.etag)) {
+	if (!parse_etag_text(header(op, "etag"), etag, sizeof(etag)) ||
+	    (req->op == STORE_PUT && strlen(etag) >= sizeof(req->attr.etag))) {
 		snprintf(req->why, sizeof(req->why),
 			 "the server gave no usable ETag");
 		return -EBADMSG;
 	}
+	if (req->op == STORE_PUT)
+		strcpy(req->attr.etag.s, etag);
+	else
+		strcpy(req->ret_part_etag, etag);
 	crypto_hex(req->body.md5, MD5_BYTES, ours);
-	if (req->body.summed && is_md5(req->attr.etag.s) &&
-	    strcasecmp(ours, req->attr.etag.s) != 0) {
+	if (req->body.summed && is_md5(etag) && strcasecmp(ours, etag) != 0) {
 		snprintf(req->why, sizeof(req->why),
 			 "the server stored other bytes than were sent");
 		return -EBADMSG;
@@ -602,8 +611,10 @@ static int finish_result(struct op *op)
 	} else if (!err && req->op == STORE_DELETE_MANY) {
 		req->nfailed = r.failed;
 	} else if (!err) {
-		req->attr.etag = r.etag;
-		err = r.etag.s[0] ? 0 : -EBADMSG;
+		snprintf(req->attr.etag.s, sizeof(req->attr.etag.s), "%.71s",
+			 r.etag);
+		strcpy(req->ret_part_etag, r.etag);
+		err = r.etag[0] ? 0 : -EBADMSG;
 	}
 	if (err)
 		snprintf(req->why, sizeof(req->why),

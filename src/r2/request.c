@@ -5,6 +5,7 @@
  *
  * Accept-Encoding is "identity" because the edge compresses or decompresses
  * on its own when it may (r2-facts 2.8), and what is stored says no-transform.
+ * It comes first and is the one header not signed: the edge rewrites it.
  * Bodies are not signed: Content-MD5 protects them and R2 compares it.
  */
 #include "r2/request.h"
@@ -180,7 +181,7 @@ static void build_document(struct buf *b, const struct store_req *req)
 			buf_addf(b,
 				 "<Part><PartNumber>%u</PartNumber>"
 				 "<ETag>&quot;%s&quot;</ETag></Part>",
-				 req->parts[i].number, req->parts[i].etag.s);
+				 req->parts[i].number, req->parts[i].etag);
 		buf_addstr(b, "</CompleteMultipartUpload>");
 	}
 }
@@ -239,16 +240,20 @@ static void add_meta(struct request *r, const struct store_meta *meta)
 		buf_addch(&r->meta_names, 0);
 	}
 	for (unsigned i = 0; i < n && !r->meta_names.failed; i++)
-		add(r, r->meta_names.data + at[i], meta->pairs[i].value);
+		if (meta->pairs[i].name[0] != ':')
+			add(r, r->meta_names.data + at[i],
+			    meta->pairs[i].value);
 	qsort(r->headers + first, r->nheaders - first, sizeof(*r->headers),
 	      by_name);
 }
 
-static const char *directive(const struct store_req *req)
+static const char *content_type(const struct store_req *req)
 {
-	return req->directive == STORE_META_REPLACE ? "REPLACE" :
-	       req->directive == STORE_META_MERGE   ? "MERGE" :
-						      "COPY";
+	const char *type = req->put_meta ? store_meta_get(req->put_meta,
+							  STORE_CONTENT_TYPE) :
+					   NULL;
+
+	return type ? type : "application/octet-stream";
 }
 
 static void build_source(struct request *r, const struct request_target *t,
@@ -288,7 +293,7 @@ static void build_headers(struct request *r, const struct request_target *t,
 {
 	bool object = shapes[req->op].object && !v->as_head;
 	bool copy = req->op == STORE_COPY && !v->as_head;
-	bool replace = copy && req->directive != STORE_META_COPY;
+	bool replace = copy && req->put_meta;
 	bool part_copy = req->op == STORE_MPU_COPY && !v->as_head;
 
 	build_range(r, req, v);
@@ -298,7 +303,7 @@ static void build_headers(struct request *r, const struct request_target *t,
 	r->nheaders = 0;
 	add(r, "accept-encoding",
 	    v->any_encoding ? "gzip, br, zstd" : "identity");
-	if (object || (copy && req->directive == STORE_META_REPLACE))
+	if (object || replace)
 		add(r, "cache-control", "no-transform");
 	if (copy) {
 		add(r, "cf-copy-destination-if-match", r->if_match);
@@ -306,10 +311,8 @@ static void build_headers(struct request *r, const struct request_target *t,
 	}
 	if (!v->as_head && shapes[req->op].body)
 		add(r, "content-md5", r->md5);
-	if (object || (copy && req->directive == STORE_META_REPLACE))
-		add(r, "content-type",
-		    req->content_type ? req->content_type :
-					"application/octet-stream");
+	if (object || replace)
+		add(r, "content-type", content_type(req));
 	add(r, "host", t->host);
 	if (!copy) {
 		add(r, "if-match", r->if_match);
@@ -328,7 +331,7 @@ static void build_headers(struct request *r, const struct request_target *t,
 	if (object || replace)
 		add_meta(r, req->put_meta);
 	if (copy)
-		add(r, "x-amz-metadata-directive", directive(req));
+		add(r, "x-amz-metadata-directive", replace ? "REPLACE" : "COPY");
 	add(r, "x-amz-security-token", creds->session_token);
 }
 
@@ -388,8 +391,8 @@ int request_build(struct request *r, const struct request_target *t,
 		.region = t->region,
 		.payload_hash = payload,
 		.time_s = time_s,
-		.headers = r->headers,
-		.nheaders = r->nheaders,
+		.headers = r->headers + 1,
+		.nheaders = r->nheaders - 1,
 	};
 
 	sigv4_authorization(keys, creds, &sign, &r->auth);

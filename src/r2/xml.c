@@ -135,7 +135,7 @@ static void add_entry(struct parse *p)
 	l->entries[l->n++].name = name;
 }
 
-static void copy_etag(struct store_etag *to, const char *s)
+static void copy_etag(char *to, size_t max, const char *s)
 {
 	size_t n = strlen(s);
 
@@ -143,9 +143,9 @@ static void copy_etag(struct store_etag *to, const char *s)
 		s++;
 		n -= 2;
 	}
-	if (n < sizeof(to->s)) {
-		memcpy(to->s, s, n);
-		to->s[n] = 0;
+	if (n < max) {
+		memcpy(to, s, n);
+		to[n] = 0;
 	}
 }
 
@@ -167,7 +167,7 @@ static void contents_field(struct parse *p, const char *name, const char *text)
 		if (xml_parse_time(text, &e->mtime_ns))
 			fail(p);
 	} else if (!strcmp(name, "ETag")) {
-		copy_etag(&e->etag, text);
+		copy_etag(e->etag.s, sizeof(e->etag.s), text);
 	} else if (!strcmp(name, "StorageClass")) {
 		e->infrequent = !strcmp(text, "STANDARD_IA");
 	}
@@ -209,7 +209,7 @@ static void end_in_result(struct parse *p, const char *name, const char *text)
 	struct xml_result *r = p->result;
 
 	if (p->depth == 2 && !strcmp(name, "ETag")) {
-		copy_etag(&r->etag, text);
+		copy_etag(r->etag, sizeof(r->etag), text);
 	} else if (p->depth == 2 && !strcmp(name, "UploadId")) {
 		free(r->upload_id);
 		r->upload_id = xstrdup(text);

@@ -75,6 +75,20 @@ static void flight_end(struct vfs *v, struct flight *f)
 
 /* ---- what R2 said, as a record ---- */
 
+/* The content type is kept with the pairs: a later COPY must give it again. */
+static void pack_headers(const struct store_attr *attr, struct meta_rec *rec)
+{
+	struct store_meta pairs = { 0 };
+
+	if (store_meta_copy(&pairs, &attr->meta))
+		return;
+	if (attr->content_type[0] &&
+	    strcmp(attr->content_type, "application/octet-stream") != 0)
+		pairs_set(&pairs, STORE_CONTENT_TYPE, attr->content_type);
+	key_meta_pack(&pairs, &rec->blob, &rec->blob_len);
+	store_meta_release(&pairs);
+}
+
 void rec_from_attr(const struct store_attr *attr, int64_t now,
 		   struct meta_rec *rec)
 {
@@ -88,7 +102,7 @@ void rec_from_attr(const struct store_attr *attr, int64_t now,
 		rec->flags |= META_INFREQUENT;
 	if (attr->has_meta) {
 		rec->flags |= META_HAS_HEADERS;
-		key_meta_pack(&attr->meta, &rec->blob, &rec->blob_len);
+		pack_headers(attr, rec);
 	}
 }
 
@@ -210,6 +224,40 @@ static void take_listed(struct vfs *v, struct inode *dir, const char *name,
 	put_record(v, dir->ino, name, ret);
 }
 
+static int64_t dir_ttl(struct vfs *v, struct inode *dir)
+{
+	mutex_lock(&v->lock);
+	int64_t complete = dir->complete_ns;
+	mutex_unlock(&v->lock);
+	return ttl_left(complete, v->config.metadata_ttl_ns);
+}
+
+static bool ascii(const char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s >= 0x80)
+			return false;
+	return true;
+}
+
+/* The directory was listed to its end while this caller asked for the object:
+ * true with the record in ret. */
+static bool listed_meanwhile(struct vfs *v, struct inode *dir, const char *name,
+			     struct meta_rec *ret)
+{
+	if (dir_ttl(v, dir) == 0)
+		return false;
+	if (meta_get(v->meta, dir->ino, name, ret) == 0) {
+		if (ret->kind != META_ABSENT)
+			return true;
+		meta_rec_release(ret);
+	}
+	if (!ascii(name))
+		return false;
+	put_kind(v, dir->ino, name, META_ABSENT, ret);
+	return true;
+}
+
 /* No object has this key: list the parent, or probe for a folder. */
 static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *dir, const char *name,
@@ -219,7 +267,11 @@ static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 	char key[STORE_KEY_MAX + 1];
 	struct scan_result listed;
 	bool exists = false;
-	int err = scan_advance(v, ctx, dir, pages, name, &listed);
+	int err;
+
+	if (listed_meanwhile(v, dir, name, ret))
+		return 0;
+	err = scan_advance(v, ctx, dir, pages, name, &listed);
 
 	if (err && err != -ESTALE)
 		return err;
@@ -282,22 +334,6 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 }
 
 /* ---- what is known ---- */
-
-static int64_t dir_ttl(struct vfs *v, struct inode *dir)
-{
-	mutex_lock(&v->lock);
-	int64_t complete = dir->complete_ns;
-	mutex_unlock(&v->lock);
-	return ttl_left(complete, v->config.metadata_ttl_ns);
-}
-
-static bool ascii(const char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s >= 0x80)
-			return false;
-	return true;
-}
 
 /*
  * What the cache can answer: true, with *err 0 (record in ret) or -ENOENT. A

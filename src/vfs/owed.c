@@ -181,9 +181,10 @@ unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms)
 	return vfs_owed(v);
 }
 
-/* No call may run any more. What is owed stays in the journal. */
-void owed_stop(struct vfs *v)
+void vfs_stop(struct vfs *v)
 {
+	if (!v)
+		return;
 	mutex_lock(&v->lock);
 	v->ending = true;
 	cond_broadcast(&v->owed_changed);

@@ -7,7 +7,6 @@
 #include "vfs/inode.h"
 #include "vfs/key.h"
 #include "vfs/scan.h"
-#include "vfs/write.h"
 
 static bool inode_equal(const struct map_node *n, const void *key)
 {
@@ -54,7 +53,6 @@ void vfs_destroy(struct vfs *v)
 {
 	if (!v)
 		return;
-	owed_stop(v);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);

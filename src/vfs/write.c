@@ -27,8 +27,8 @@ bool name_is_temporary(const struct vfs *v, const char *name)
 	CLEANUP(free) char *list = xstrdup(v->config.temporary);
 	char *save = NULL;
 
-	for (char *p = list ? strtok_r(list, ",", &save) : NULL; p;
-	     p = strtok_r(NULL, ",", &save))
+	for (char *p = list ? strtok_r(list, ":", &save) : NULL; p;
+	     p = strtok_r(NULL, ":", &save))
 		if (fnmatch(p, name, 0) == 0)
 			return true;
 	return false;
@@ -131,7 +131,6 @@ static struct writeback *detach_locked(struct inode *i)
 		return NULL;
 	i->wb = NULL;
 	i->deferred = false;
-	i->replace_pairs = false;
 	store_meta_release(&i->pairs);
 	i->exclusive = i->journalled = false;
 	if (i->parent && !i->unlinked)
@@ -356,7 +355,6 @@ static int store_version(struct vfs *v, const struct vfs_ctx *ctx,
 	mutex_lock(&v->lock);
 	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
 	exclusive = i->exclusive;
-	t.replace = i->replace_pairs;
 	mutex_unlock(&v->lock);
 	t.create = !etag[0];
 	t.if_match = etag[0] ? etag : NULL;
@@ -437,10 +435,7 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (!wb)
 		return -EIO;
 	inode_pairs(v, i, &pairs);
-	mutex_lock(&v->lock);
-	bool known = i->flags & META_HAS_HEADERS || !i->etag || !*i->etag;
-	mutex_unlock(&v->lock);
-	t.meta = known || writeback_dirty(wb) ? &pairs : NULL;
+	t.meta = writeback_dirty(wb) ? &pairs : NULL;
 	err = writeback_store(wb, &t, ctx->interrupt, ret);
 	store_meta_release(&pairs);
 	writeback_put(wb);

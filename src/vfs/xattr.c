@@ -1,5 +1,5 @@
 /*
- * Extended attributes of a read-only view: what the object's metadata says.
+ * Extended attributes: what the object's metadata says.
  *
  * ls -l and cp -a probe security.* and system.posix_acl_* for every file;
  * those are answered here, a request each would cost more than the data. Only
@@ -12,12 +12,16 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 #include "base/buf.h"
-#include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/write.h"
 
-enum { XATTR_MAX = 65536 };
+enum {
+	XATTR_MAX = 65536,
+	META_BYTES_MAX = 7680, /* R2 keeps 8,192 (r2-facts: limits) */
+};
 
 struct pair {
 	char *name; /* with "user." */
@@ -130,7 +134,7 @@ static void pairs_from_meta(const struct store_meta *meta, struct pairs *ps)
 
 		if (strcmp(m->name, "xattr") == 0)
 			parse_s3fs(m->value, ps);
-		else
+		else if (m->name[0] != ':')
 			pairs_add(ps, xasprintf("user.%s", m->name),
 				  xstrdup(m->value), strlen(m->value));
 	}
@@ -271,4 +275,192 @@ ssize_t vfs_listxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	*ret = buf_detach(&b);
 	pairs_release(&ps);
 	return r;
+}
+
+/* ---- setting ---- */
+
+static void base64_encode(struct buf *out, const uint8_t *p, size_t n)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklm"
+				     "nopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < n; i += 3) {
+		unsigned left = n - i < 3 ? (unsigned)(n - i) : 3;
+		unsigned acc = p[i] << 16;
+
+		if (left > 1)
+			acc |= p[i + 1] << 8;
+		if (left > 2)
+			acc |= p[i + 2];
+		for (unsigned k = 0; k < 4; k++)
+			buf_addch(out, k <= left ?
+					       digits[acc >> (18 - 6 * k) & 63] :
+					       '=');
+	}
+}
+
+/* The JSON of s3fs, percent-encoded: no byte of it needs care in a header. */
+static void encode_s3fs(struct buf *out, const struct pairs *ps)
+{
+	struct buf json;
+
+	buf_init(&json, XATTR_MAX);
+	for (unsigned i = 0; i < ps->n; i++) {
+		buf_addf(&json, "%s\"%s\":\"", i ? "," : "{", ps->p[i].name);
+		base64_encode(&json, (const uint8_t *)ps->p[i].value,
+			      ps->p[i].len);
+		buf_addch(&json, '"');
+	}
+	buf_addch(&json, '}');
+	for (size_t i = 0; i < json.len; i++) {
+		unsigned char c = (unsigned char)json.data[i];
+
+		if (isalnum(c))
+			buf_addch(out, (char)c);
+		else
+			buf_addf(out, "%%%02X", c);
+	}
+	buf_release(&json);
+}
+
+static struct pair *pairs_find(struct pairs *ps, const char *name)
+{
+	for (unsigned i = 0; i < ps->n; i++)
+		if (strcmp(ps->p[i].name, name) == 0)
+			return &ps->p[i];
+	return NULL;
+}
+
+static void pairs_drop(struct pairs *ps, struct pair *p)
+{
+	free(p->name);
+	free(p->value);
+	*p = ps->p[--ps->n];
+}
+
+static void put_value(struct pairs *set, const char *name, const void *value,
+		      size_t len)
+{
+	struct pair *p = pairs_find(set, name);
+	char *copy;
+
+	if (p)
+		pairs_drop(set, p);
+	if (!value)
+		return;
+	copy = xmalloc(len + 1);
+	memcpy(copy, value, len);
+	pairs_add(set, xstrdup(name), copy, len);
+}
+
+static size_t meta_bytes(const struct store_meta *m)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < m->n; i++)
+		n += strlen(m->pairs[i].name) + strlen(m->pairs[i].value);
+	return n;
+}
+
+/* Writes the changed set into the inode's pairs; a plain pair of that name
+ * gives way to it. */
+static int change_locked(struct inode *i, const char *name, const void *value,
+			 size_t len, struct store_meta *fresh)
+{
+	struct pairs set = { 0 };
+	const char *old = store_meta_get(&i->pairs, "xattr");
+	struct buf out;
+	int err;
+
+	if (old)
+		parse_s3fs(old, &set);
+	put_value(&set, name, value, len);
+	buf_init(&out, XATTR_MAX);
+	encode_s3fs(&out, &set);
+	err = store_meta_copy(fresh, &i->pairs);
+	pairs_unset(fresh, name + strlen("user."));
+	if (set.n)
+		pairs_set(fresh, "xattr", out.data);
+	else
+		pairs_unset(fresh, "xattr");
+	if (out.failed || meta_bytes(fresh) > META_BYTES_MAX)
+		err = -ENOSPC;
+	buf_release(&out);
+	pairs_release(&set);
+	return err;
+}
+
+static int apply_change(struct vfs *v, struct inode *i, const char *name,
+			const void *value, size_t len)
+{
+	struct store_meta fresh = { 0 };
+	struct writeback *wb;
+	bool dirty, writers = false;
+	int err = inode_stage(v, i, false, &wb);
+
+	if (err)
+		return err;
+	dirty = writeback_dirty(wb);
+	mutex_lock(&v->lock);
+	err = change_locked(i, name, value, len, &fresh);
+	if (!err) {
+		struct store_meta old = i->pairs;
+
+		i->pairs = fresh;
+		fresh = old;
+		writers = i->writers > 0;
+	}
+	mutex_unlock(&v->lock);
+	store_meta_release(&fresh);
+	if (!err) {
+		writeback_touch(wb);
+		inode_publish_name(v, i);
+		if (!dirty && !writers)
+			inode_owe(v, i, OWED_ATTR_NS);
+	} else {
+		inode_settle(v, i);
+	}
+	writeback_put(wb);
+	return err;
+}
+
+static int set(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+	       const char *name, const void *value, size_t len, int flags)
+{
+	struct pairs ps;
+	bool there;
+	int err;
+
+	if (i->kind == META_DIR)
+		return -EOPNOTSUPP;
+	err = load(v, ctx, i, &ps);
+	if (err)
+		return err;
+	there = pairs_find(&ps, name);
+	pairs_release(&ps);
+	if (!there && (!value || flags & XATTR_REPLACE))
+		return -ENODATA;
+	if (there && flags & XATTR_CREATE)
+		return -EEXIST;
+	return apply_change(v, i, name, value, len);
+}
+
+int vfs_setxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
+		 const char *name, const void *value, size_t len, int flags)
+{
+	struct inode *i;
+	int err;
+
+	if (!v->config.writebacks)
+		return -EROFS;
+	if (strncmp(name, "user.", 5) != 0 || !name[5])
+		return -EOPNOTSUPP;
+	if (strncmp(name, "user.r2fs.", 10) == 0)
+		return -EPERM;
+	i = inode_get(v, ino);
+	if (!i)
+		return -ESTALE;
+	err = set(v, ctx, i, name, value, len, flags);
+	inode_put(v, i);
+	return err;
 }

@@ -91,7 +91,7 @@ class Mounting(Case):
 
     def test_read_only(self):
         self.server.put("d/x", b"1")
-        m = self.mount()
+        m = self.mount("--read-only")
         for op in (lambda: open(m.path + "/d/new", "w"),
                    lambda: open(m.path + "/d/x", "a"),
                    lambda: os.unlink(m.path + "/d/x"),

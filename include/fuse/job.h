@@ -1,0 +1,77 @@
+/*
+ * What the FUSE handlers share: requests that may wait, and replies. Only for
+ * src/fuse: libfuse's types show.
+ */
+#ifndef FUSE_JOB_H
+#define FUSE_JOB_H
+
+#include <fuse_lowlevel.h>
+
+#include "base/task.h"
+#include "fuse/ops.h"
+
+struct job {
+	struct task task;
+	fuse_req_t req;
+	struct store_interrupt *interrupt;
+	/* Replies and returns 0, or returns -errno; -EAGAIN under nowait. */
+	int (*call)(struct job *j, const struct vfs_ctx *ctx);
+	uint64_t ino, ino2;
+	char *name, *name2;
+	void *value; /* size bytes, or NULL */
+	size_t size;
+	uint64_t off;
+	bool plus;
+	unsigned flags;
+	struct vfs_owner owner;
+	struct vfs_change change;
+	struct fuse_file_info fi;
+};
+
+/* Tries the call; if it must wait, a copy of the job makes it again on a
+ * thread that may. Strings and value are borrowed for the call only. */
+void job_start(struct job *tried);
+/* Ends the interrupt's reach: before the request is answered. */
+void job_settle(struct job *j);
+/* Answers with an entry that counts as a lookup. */
+void job_reply_entry(struct job *j, const struct vfs_entry *e);
+
+struct ops_context *ops_context(fuse_req_t req);
+double ops_seconds(int64_t ttl_ns);
+void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p);
+/* Is a fatal signal waiting for this thread? */
+bool caller_is_dying(pid_t tid);
+
+/* ---- change.c: handlers of what changes the bucket ---- */
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+		struct fuse_file_info *fi);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	      dev_t rdev);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
+	     const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+	       fuse_ino_t to_parent, const char *to_name, unsigned flags);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
+	      off_t off, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	      struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+		 struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+		  off_t len, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+	      struct fuse_file_info *fi);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+		 const char *value, size_t size, int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+#endif

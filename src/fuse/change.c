@@ -1,0 +1,345 @@
+/*
+ * Kernel requests that change the bucket: unpack, call, reply.
+ *
+ * Writes never wait for the network and are answered on the FUSE thread; what
+ * does wait (close, fsync, rename, ...) goes through a job.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "fuse/job.h"
+
+static struct vfs *vfs_of(struct job *j)
+{
+	return ops_context(j->req)->vfs;
+}
+
+static struct vfs_file *file_of(const struct fuse_file_info *fi)
+{
+	return (struct vfs_file *)(uintptr_t)fi->fh;
+}
+
+static struct vfs_owner owner_of(fuse_req_t req, mode_t mode)
+{
+	const struct fuse_ctx *c = fuse_req_ctx(req);
+
+	return (struct vfs_owner){ c->uid, c->gid, mode };
+}
+
+static void reply_done(struct job *j)
+{
+	job_settle(j);
+	fuse_reply_err(j->req, 0);
+}
+
+/* ---- attributes ---- */
+
+static int call_setattr(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_setattr(vfs_of(j), ctx, j->ino, &j->change, &e);
+
+	if (err)
+		return err;
+	job_settle(j);
+	fuse_reply_attr(j->req, &e.st, ops_seconds(e.ttl_ns));
+	return 0;
+}
+
+static void take_time(struct vfs_change *c, const struct stat *st, int set)
+{
+	if (set & FUSE_SET_ATTR_MTIME_NOW) {
+		c->mask |= VFS_SET_MTIME;
+		c->mtime_ns = clock_wall_ns();
+	} else if (set & FUSE_SET_ATTR_MTIME) {
+		c->mask |= VFS_SET_MTIME;
+		c->mtime_ns = st->st_mtim.tv_sec * 1000000000ll +
+			      st->st_mtim.tv_nsec;
+	}
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+		struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_setattr, .ino = ino };
+	struct vfs_change *c = &j.change;
+
+	if (set & FUSE_SET_ATTR_MODE)
+		c->mask |= VFS_SET_MODE;
+	if (set & FUSE_SET_ATTR_UID)
+		c->mask |= VFS_SET_UID;
+	if (set & FUSE_SET_ATTR_GID)
+		c->mask |= VFS_SET_GID;
+	if (set & FUSE_SET_ATTR_SIZE)
+		c->mask |= VFS_SET_SIZE;
+	c->mode = st->st_mode;
+	c->uid = st->st_uid;
+	c->gid = st->st_gid;
+	c->size = (uint64_t)st->st_size;
+	take_time(c, st, set);
+	job_start(&j);
+}
+
+static int call_setxattr(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_setxattr(vfs_of(j), ctx, j->ino, j->name, j->value,
+			       j->size, (int)j->flags);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+		 const char *value, size_t size, int flags)
+{
+	struct job j = { .req = req, .call = call_setxattr, .ino = ino,
+			 .name = (char *)name, .value = (void *)value,
+			 .size = size, .flags = (unsigned)flags };
+
+	job_start(&j);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct job j = { .req = req, .call = call_setxattr, .ino = ino,
+			 .name = (char *)name };
+
+	job_start(&j);
+}
+
+/* ---- making names ---- */
+
+static int call_create(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct fuse_entry_param p;
+	struct vfs *v = vfs_of(j);
+	struct vfs_file *f;
+	struct vfs_entry e;
+	int err = vfs_create(v, ctx, j->ino, j->name, &j->owner, j->fi.flags,
+			     &e, &f);
+
+	if (err)
+		return err;
+	job_settle(j);
+	ops_entry(&e, &p);
+	j->fi.fh = (uintptr_t)f;
+	if (fuse_reply_create(j->req, &p, &j->fi)) {
+		vfs_release(f);
+		vfs_forget(v, p.ino, 1);
+	}
+	return 0;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_create, .ino = parent,
+			 .name = (char *)name, .fi = *fi };
+
+	j.owner = owner_of(req, mode);
+	job_start(&j);
+}
+
+static int call_mkdir(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_mkdir(vfs_of(j), ctx, j->ino, j->name, &j->owner, &e);
+
+	if (!err)
+		job_reply_entry(j, &e);
+	return err;
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct job j = { .req = req, .call = call_mkdir, .ino = parent,
+			 .name = (char *)name };
+
+	j.owner = owner_of(req, mode);
+	job_start(&j);
+}
+
+static int call_mknod(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_mknod(vfs_of(j), ctx, j->ino, j->name, &j->owner, &e);
+
+	if (!err)
+		job_reply_entry(j, &e);
+	return err;
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	      dev_t rdev)
+{
+	struct job j = { .req = req, .call = call_mknod, .ino = parent,
+			 .name = (char *)name };
+
+	j.owner = owner_of(req, mode);
+	job_start(&j);
+}
+
+static int call_symlink(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_symlink(vfs_of(j), ctx, j->ino, j->name, j->name2,
+			      &j->owner, &e);
+
+	if (!err)
+		job_reply_entry(j, &e);
+	return err;
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		const char *name)
+{
+	struct job j = { .req = req, .call = call_symlink, .ino = parent,
+			 .name = (char *)name, .name2 = (char *)target };
+
+	j.owner = owner_of(req, 0777);
+	job_start(&j);
+}
+
+static int call_link(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct vfs_entry e;
+	int err = vfs_link(vfs_of(j), ctx, j->ino, j->ino2, j->name, &e);
+
+	if (!err)
+		job_reply_entry(j, &e);
+	return err;
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
+	     const char *name)
+{
+	struct job j = { .req = req, .call = call_link, .ino = ino,
+			 .ino2 = parent, .name = (char *)name };
+
+	job_start(&j);
+}
+
+/* ---- removing and moving ---- */
+
+static int call_unlink(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_unlink(vfs_of(j), ctx, j->ino, j->name);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct job j = { .req = req, .call = call_unlink, .ino = parent,
+			 .name = (char *)name };
+
+	job_start(&j);
+}
+
+static int call_rmdir(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_rmdir(vfs_of(j), ctx, j->ino, j->name);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct job j = { .req = req, .call = call_rmdir, .ino = parent,
+			 .name = (char *)name };
+
+	job_start(&j);
+}
+
+static int call_rename(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_rename(vfs_of(j), ctx, j->ino, j->name, j->ino2,
+			     j->name2, j->flags);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+	       fuse_ino_t to_parent, const char *to_name, unsigned flags)
+{
+	struct job j = { .req = req, .call = call_rename, .ino = parent,
+			 .name = (char *)name, .ino2 = to_parent,
+			 .name2 = (char *)to_name, .flags = flags };
+
+	job_start(&j);
+}
+
+/* ---- content ---- */
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
+	      off_t off, struct fuse_file_info *fi)
+{
+	int err = vfs_write(file_of(fi), buf, size, (uint64_t)off);
+
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		fuse_reply_write(req, size);
+}
+
+static int call_flush(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_flush(file_of(&j->fi), ctx);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_flush, .ino = ino,
+			 .fi = *fi };
+
+	job_start(&j);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	      struct fuse_file_info *fi)
+{
+	op_flush(req, ino, fi);
+}
+
+/* Names are in R2 when their calls return. */
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+		 struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, 0);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+		  off_t len, struct fuse_file_info *fi)
+{
+	int err = off < 0 || len <= 0 ?
+			  -EINVAL :
+			  vfs_fallocate(file_of(fi), mode, (uint64_t)off,
+					(uint64_t)len);
+
+	fuse_reply_err(req, -err);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+	      struct fuse_file_info *fi)
+{
+	uint64_t at;
+	int err = off < 0 ? -ENXIO :
+			    vfs_seek(file_of(fi), (uint64_t)off, whence, &at);
+
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		fuse_reply_lseek(req, (off_t)at);
+}

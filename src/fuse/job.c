@@ -1,0 +1,140 @@
+/*
+ * Requests that may have to wait, and what all handlers share.
+ *
+ * Every request is first tried on the FUSE thread with nowait; -EAGAIN turns
+ * it into a job on the waiting threads, which makes the same call again.
+ */
+#include "fuse/job.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KERNEL_FOREVER_S = 100000000 };
+
+struct ops_context *ops_context(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+double ops_seconds(int64_t ttl_ns)
+{
+	double s = ttl_ns / 1e9;
+
+	return s > KERNEL_FOREVER_S ? KERNEL_FOREVER_S : s;
+}
+
+/* Is a fatal signal waiting for this thread? */
+bool caller_is_dying(pid_t tid)
+{
+	char path[64], line[256];
+	bool dead = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	while (!dead && fgets(line, sizeof(line), f)) {
+		unsigned long long set;
+
+		if (sscanf(line, "SigPnd: %llx", &set) == 1 ||
+		    sscanf(line, "ShdPnd: %llx", &set) == 1)
+			dead = set & 1ull << (SIGKILL - 1);
+	}
+	fclose(f);
+	return dead;
+}
+
+/* ---- jobs: requests that may wait ---- */
+
+static void job_interrupted(fuse_req_t req, void *data)
+{
+	struct job *j = data;
+
+	if (caller_is_dying(fuse_req_ctx(req)->pid))
+		store_interrupt_raise(j->interrupt);
+}
+
+static void job_free(struct job *j)
+{
+	store_interrupt_destroy(j->interrupt);
+	free(j->name);
+	free(j->name2);
+	free(j->value);
+	free(j);
+}
+
+/* Ends the interrupt's reach before the request is answered. */
+void job_settle(struct job *j)
+{
+	if (j->interrupt)
+		fuse_req_interrupt_func(j->req, NULL, NULL);
+}
+
+static void job_error(struct job *j, int err)
+{
+	job_settle(j);
+	fuse_reply_err(j->req, -err);
+}
+
+static void job_run(struct task *t)
+{
+	struct job *j = container_of(t, struct job, task);
+	const struct vfs_ctx ctx = { .interrupt = j->interrupt };
+	int err = j->call(j, &ctx);
+
+	if (err)
+		job_error(j, err);
+	job_free(j);
+}
+
+void job_start(struct job *tried)
+{
+	const struct vfs_ctx ctx = { .nowait = true };
+	int err = tried->call(tried, &ctx);
+	struct job *j;
+
+	if (err != -EAGAIN) {
+		if (err)
+			fuse_reply_err(tried->req, -err);
+		return;
+	}
+	j = xmalloc(sizeof(*j));
+	*j = *tried;
+	j->name = xstrdup(tried->name);
+	j->name2 = xstrdup(tried->name2);
+	if (tried->value) {
+		j->value = xmalloc(tried->size + 1);
+		memcpy(j->value, tried->value, tried->size);
+	}
+	j->interrupt = store_interrupt_create();
+	j->task.run = job_run;
+	fuse_req_interrupt_func(j->req, job_interrupted, j);
+	tasks_submit(ops_context(j->req)->tasks, &j->task);
+}
+
+/* ---- replies ---- */
+
+void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->entry_timeout = p->attr_timeout = ops_seconds(e->ttl_ns);
+	if (e->negative)
+		return;
+	p->ino = e->st.st_ino;
+	p->generation = 1;
+	p->attr = e->st;
+}
+
+void job_reply_entry(struct job *j, const struct vfs_entry *e)
+{
+	struct fuse_entry_param p;
+	struct vfs *v = ops_context(j->req)->vfs;
+
+	job_settle(j);
+	ops_entry(e, &p);
+	if (fuse_reply_entry(j->req, &p) && p.ino)
+		vfs_forget(v, p.ino, 1);
+}
