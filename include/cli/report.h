@@ -32,7 +32,8 @@ struct mount {
 	struct control *control;
 };
 
-/* Answers "status" and "stats" as JSON; arg is the struct mount. */
+/* Answers "status" and "stats" as JSON, "summary" as lines of text; arg is the
+ * struct mount. */
 int report(const char *cmd, struct buf *out, void *arg);
 
 #endif

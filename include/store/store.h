@@ -24,6 +24,7 @@ enum {
 	STORE_KEY_MAX = 1024, /* bytes, r2-facts: limits */
 	STORE_DELETE_MAX = 1000, /* keys a DELETE_MANY */
 	STORE_LIST_MAX = 1000, /* names a page */
+	STORE_LATENCIES = 26, /* counters, up to some 30 s */
 };
 
 enum store_op {
@@ -178,7 +179,16 @@ struct store_counters {
 	uint64_t latency_us[STORE_OPS]; /* sum over finished requests */
 	uint64_t latency_max_us[STORE_OPS];
 	uint64_t finished[STORE_OPS];
+	/* of the finished ones: [i] took less than 2^(i+1) microseconds and
+	 * not less than 2^i; the last also holds all longer ones */
+	uint32_t latency_log2[STORE_OPS][STORE_LATENCIES];
 	unsigned in_flight;
+	/* the last that counted as a failure; at_ns 0: none yet */
+	struct {
+		int64_t at_ns; /* wall time */
+		enum store_op op;
+		int error, http_status;
+	} last_failure;
 };
 
 struct store;

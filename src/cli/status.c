@@ -1,72 +1,88 @@
 /*
  * `r2fs status` and `r2fs stats`: ask a mount, or every mount, what it is and
- * what it did.
+ * what it did. JSON comes as one document a line.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "cli/cli.h"
 #include "cli/control.h"
 
 enum { ANSWER_MAX = 1 << 20 };
 
-static void print_field(const char *json, const char *name, const char *label)
-{
-	char quoted[64];
-	const char *p, *end;
+struct status {
+	bool json;
+	unsigned shown, bad;
+};
 
-	snprintf(quoted, sizeof(quoted), "\"%s\": ", name);
-	p = strstr(json, quoted);
-	if (!p)
-		return;
-	p += strlen(quoted);
-	if (*p == '"') {
-		end = strchr(++p, '"');
-	} else {
-		end = p + strcspn(p, ",}");
-	}
-	printf("  %-12s %.*s\n", label, (int)(end - p), p);
+static bool is_dead(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) &&
+	       (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-static void print_status(const char *mountpoint, void *arg)
+/* A socket without a daemon is left by one that was killed; it matters only
+ * while its mount is still there. */
+static void print_silent(const char *path, int err, struct status *s)
 {
-	unsigned *shown = arg;
+	if (err == -ENOENT && !is_dead(path))
+		return;
+	s->bad++;
+	fprintf(stderr,
+		err == -ENOENT ?
+			"r2fs status: %s is a dead mount, its daemon is gone: "
+			"umount -l %s, then mount it again\n" :
+			"r2fs status: the daemon of %s does not answer: %s\n",
+		path, err == -ENOENT ? path : strerror(-err));
+}
+
+static void print_status(const char *path, void *arg)
+{
+	struct status *s = arg;
 	struct buf b;
+	int err;
 
 	buf_init(&b, ANSWER_MAX);
-	if (control_ask(mountpoint, "status", &b) == 0) {
-		printf("%s\n", mountpoint);
-		print_field(b.data, "source", "bucket");
-		print_field(b.data, "endpoint", "endpoint");
-		print_field(b.data, "pid", "pid");
-		print_field(b.data, "uptime_seconds", "up (s)");
-		print_field(b.data, "rss_bytes", "memory (B)");
-		print_field(b.data, "libfuse", "libfuse");
-		++*shown;
+	err = control_ask(path, s->json ? "status" : "summary", &b);
+	if (err) {
+		print_silent(path, err, s);
+	} else {
+		if (!s->json)
+			printf("%s\n", path);
+		fputs(b.data, stdout);
+		s->shown++;
 	}
 	buf_release(&b);
 }
 
 int cli_status(int argc, char **argv)
 {
-	unsigned shown = 0;
+	struct status s = { .json = argc > 1 && !strcmp(argv[1], "--json") };
+	const char *path = argv[1 + s.json];
 
-	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-		fprintf(stderr, "usage: r2fs status [MOUNTPOINT]\n");
+	if (argc > 2 + s.json || (path && path[0] == '-')) {
+		fprintf(stderr, "usage: r2fs status [--json] [MOUNTPOINT]\n");
 		return argc == 2 && !strcmp(argv[1], "--help") ? 0 : 2;
 	}
-	if (argc == 2)
-		print_status(argv[1], &shown);
+	if (path)
+		print_status(path, &s);
 	else
-		control_each(print_status, &shown);
-	if (shown)
-		return 0;
-	if (argc == 2)
-		fprintf(stderr, "r2fs status: no r2fs mount on %s\n", argv[1]);
-	else
-		printf("no r2fs mount is running\n");
-	return argc == 2;
+		control_each(print_status, &s);
+	if (path && !s.shown && !s.bad) {
+		fprintf(stderr,
+			"r2fs status: no r2fs mount of this user on "
+			"%s\n",
+			path);
+		return 1;
+	}
+	if (!s.shown && !s.bad && !s.json)
+		printf("no r2fs mount of this user is running\n");
+	return s.bad ? 1 : 0;
 }
 
 /* One "name value" line per number of the JSON: readable, and grep finds it. */
@@ -125,8 +141,13 @@ int cli_stats(int argc, char **argv)
 	buf_init(&b, ANSWER_MAX);
 	err = control_ask(mountpoint, "stats", &b);
 	if (err)
-		fprintf(stderr, "r2fs stats: no r2fs mount answers on %s: %s\n",
-			mountpoint, strerror(-err));
+		fprintf(stderr,
+			is_dead(mountpoint) ?
+				"r2fs stats: %s is a dead mount, its daemon is "
+				"gone: umount -l it, then mount it again\n" :
+				"r2fs stats: no r2fs mount of this user "
+				"answers on %s\n",
+			mountpoint);
 	else if (json)
 		fputs(b.data, stdout);
 	else

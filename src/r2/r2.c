@@ -790,13 +790,17 @@ static void start_queued(struct r2 *r2)
 	}
 }
 
+/* Answers to a question, rather than trouble. */
+static bool is_ordinary(int error)
+{
+	return !error || error == -ENOENT || error == -ESTALE ||
+	       error == -EEXIST || error == -ECANCELED;
+}
+
 static void log_failure(struct op *op, int error)
 {
 	const struct store_req *req = op->req;
 
-	if (error == -ENOENT || error == -ESTALE || error == -EEXIST ||
-	    error == -ECANCELED)
-		return;
 	log_warn("r2", "%s %s failed after %u attempts: %s (%s, cf-ray %s)",
 		 store_op_name(req->op),
 		 req->key ? req->key : req->prefix ? req->prefix : "",
@@ -807,14 +811,23 @@ static void count_end_locked(struct op *op, int error) REQUIRES(op->r2->lock)
 {
 	struct store_counters *c = &op->r2->counters;
 	uint64_t us = (clock_mono_ns() - op->started_ns) / 1000;
+	unsigned log2 = us ? 63 - __builtin_clzll(us) : 0;
 	enum store_op kind = op->req->op;
 
 	c->finished[kind]++;
 	c->latency_us[kind] += us;
 	if (us > c->latency_max_us[kind])
 		c->latency_max_us[kind] = us;
-	if (error && error != -ENOENT && error != -ECANCELED)
-		c->failures++;
+	if (log2 >= STORE_LATENCIES)
+		log2 = STORE_LATENCIES - 1;
+	c->latency_log2[kind][log2]++;
+	if (is_ordinary(error))
+		return;
+	c->failures++;
+	c->last_failure.at_ns = clock_wall_ns();
+	c->last_failure.op = kind;
+	c->last_failure.error = error;
+	c->last_failure.http_status = op->req->http_status;
 }
 
 static void end_op(struct op *op, int error)
@@ -822,9 +835,9 @@ static void end_op(struct op *op, int error)
 	struct store_req *req = op->req;
 	struct r2 *r2 = op->r2;
 
-	if (error)
+	if (!is_ordinary(error))
 		log_failure(op, error);
-	else
+	if (!error)
 		req->why[0] = 0;
 	req->error = error;
 	req->attempts = op->tries;

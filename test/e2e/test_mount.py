@@ -24,7 +24,15 @@ class Mounting(Case):
         self.server.put("x", b"1")
         m = self.mount()
         self.assertIn(m.path, run(R2FS, "status").stdout)
-        self.assertIn("bucket", run(R2FS, "status", m.path).stdout)
+        out = run(R2FS, "status", m.path).stdout
+        self.assertIn("bucket at http://127.0.0.1", out)
+        self.assertIn("failures     none", out)
+        one = json.loads(run(R2FS, "status", "--json", m.path).stdout)
+        self.assertEqual(one["process"]["pid"], m.pid)
+        self.assertIsNone(one["health"]["last_failure"])
+        self.assertIn(one, [json.loads(line) | {"process": one["process"]}
+                            for line in run(R2FS, "status", "--json")
+                            .stdout.splitlines()])
         self.assertEqual(m.stats()["requests"]["class_a"], 1)
         self.assertIn("requests.class_a 1", run(R2FS, "stats", m.path).stdout)
         m.unmount()
@@ -32,6 +40,25 @@ class Mounting(Case):
         self.assertFalse(os.path.exists(f"/proc/{m.pid}"))
         p = run(R2FS, "umount", m.path, check=False)
         self.assertIn("nothing is mounted", p.stderr)
+
+    def test_trouble_is_shown(self):
+        self.server.put("x", b"1")
+        m = self.mount("--deadline", "1")
+        self.server.faults("op=GET key=x action=status:503")
+        with self.assertRaises(OSError):
+            m.read("x")
+        health = m.stats()["health"]
+        self.assertGreaterEqual(health["failures"], 1)
+        self.assertEqual(health["last_failure"]["op"], "GET")
+        self.assertEqual(health["last_failure"]["http_status"], 503)
+        self.assertLess(health["last_failure"]["seconds_ago"], 20)
+        out = run(R2FS, "status", m.path).stdout
+        self.assertRegex(out, r"failures +\d+, the last \d+ s ago: GET")
+        self.assertIn("HTTP 503", out)
+        self.server.faults("")
+        latency = m.stats()["requests"]["LIST"]
+        self.assertLessEqual(latency["p50_us"], latency["p99_us"])
+        self.assertGreater(latency["p50_us"], 0)
 
     def test_wrong_credentials(self):
         m = Mount(self.server)
@@ -169,6 +196,10 @@ class Mounting(Case):
         m2.argv[-1] = m.path
         p = run(*m2.argv, check=False)
         self.assertIn("umount -l", p.stderr)
+        for command in ("status", "stats"):
+            p = run(R2FS, command, m.path, check=False)
+            self.assertEqual(p.returncode, 1)
+            self.assertIn("dead mount", p.stderr)
         m2.stop()
         subprocess.run(["umount", "-l", m.path], timeout=20)
         m.mounted = False
