@@ -58,7 +58,8 @@ static ull percentile(const struct store_counters *c, int op, unsigned percent)
 		return 0;
 	for (unsigned i = 0; i < STORE_LATENCIES - 1; i++) {
 		seen += c->latency_log2[op][i];
-		if (seen * 100 >= c->finished[op] * percent)
+		if (seen * 100 >= c->finished[op] * percent &&
+		    2ull << i < c->latency_max_us[op])
 			return 2ull << i;
 	}
 	return c->latency_max_us[op];
