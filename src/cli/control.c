@@ -2,8 +2,9 @@
  * A socket rather than files inside the mount: it answers while the mount
  * itself hangs, which is when one asks.
  *
- * The mountpoint's path is the socket's name with '/' spelled "%2F", cut and
- * hashed when too long for a socket address.
+ * The mountpoint's path is the socket's name with '/' spelled "%2F". A socket
+ * address holds 107 bytes; for a longer one the name is a hash, and a file
+ * beside it, NAME.path, says of what.
  */
 #include "cli/control.h"
 
@@ -21,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/fsio.h"
+#include "base/map.h"
 
 enum { ANSWER_MAX = 1 << 20, TIMEOUT_MS = 10000 };
 
@@ -44,10 +46,18 @@ static char *folder(void)
 	return xasprintf("/tmp/r2fs-%u", (unsigned)geteuid());
 }
 
+static bool add_name(struct buf *b, const char *path)
+{
+	for (const char *p = path; *p; p++)
+		buf_addstr(b, *p == '/' ? "%2F" : (char[]){ *p, 0 });
+	return b->len < sizeof(((struct sockaddr_un *)0)->sun_path);
+}
+
 static int socket_address(const char *mountpoint, struct sockaddr_un *a)
 {
 	CLEANUP(free) char *dir = folder();
 	CLEANUP(free) char *path = realpath(mountpoint, NULL);
+	const char *name = path ? path : mountpoint;
 	struct buf b;
 	int err;
 
@@ -55,13 +65,45 @@ static int socket_address(const char *mountpoint, struct sockaddr_un *a)
 	a->sun_family = AF_UNIX;
 	buf_init(&b, 65536);
 	buf_addf(&b, "%s/", dir);
-	for (const char *p = path ? path : mountpoint; *p; p++)
-		buf_addstr(&b, *p == '/' ? "%2F" : (char[]){ *p, 0 });
+	if (!add_name(&b, name)) {
+		buf_reset(&b);
+		buf_addf(&b, "%s/#%016llx", dir,
+			 (unsigned long long)hash_bytes(name, strlen(name), 0));
+	}
 	err = b.failed || b.len >= sizeof(a->sun_path) ? -ENAMETOOLONG : 0;
 	if (!err)
 		memcpy(a->sun_path, b.data, b.len);
 	buf_release(&b);
 	return err;
+}
+
+/* The file beside a socket whose name is a hash; NULL for others. */
+static char *path_file(const struct sockaddr_un *a)
+{
+	const char *name = strrchr(a->sun_path, '/');
+
+	return name && name[1] == '#' ? xasprintf("%s.path", a->sun_path) :
+					NULL;
+}
+
+static void note_path(const struct sockaddr_un *a, const char *mountpoint)
+{
+	CLEANUP(free) char *note = path_file(a);
+	FILE *f = note ? fopen(note, "we") : NULL;
+
+	if (f) {
+		fputs(mountpoint, f);
+		fclose(f);
+	}
+}
+
+static void remove_socket(const struct sockaddr_un *a)
+{
+	CLEANUP(free) char *note = path_file(a);
+
+	unlink(a->sun_path);
+	if (note)
+		unlink(note);
 }
 
 static void serve_one(struct control *c, int fd)
@@ -89,7 +131,8 @@ static void serve_one(struct control *c, int fd)
 static void *serve(void *arg)
 {
 	struct control *c = arg;
-	struct pollfd p[2] = { { c->fd, POLLIN, 0 }, { c->stop[0], POLLIN, 0 } };
+	struct pollfd p[2] = { { c->fd, POLLIN, 0 },
+			       { c->stop[0], POLLIN, 0 } };
 	struct timeval limit = { .tv_sec = TIMEOUT_MS / 1000 };
 
 	while (poll(p, 2, -1) >= 0 && !p[1].revents) {
@@ -121,11 +164,13 @@ int control_create(const char *mountpoint,
 		err = socket_address(mountpoint, &c->address);
 	if (!err)
 		unlink(c->address.sun_path);
-	if (!err && (c->fd < 0 ||
-		     bind(c->fd, (struct sockaddr *)&c->address,
-			  sizeof(c->address)) ||
-		     listen(c->fd, 16) || pipe2(c->stop, O_CLOEXEC)))
+	if (!err &&
+	    (c->fd < 0 ||
+	     bind(c->fd, (struct sockaddr *)&c->address, sizeof(c->address)) ||
+	     listen(c->fd, 16) || pipe2(c->stop, O_CLOEXEC)))
 		err = -errno;
+	if (!err)
+		note_path(&c->address, mountpoint);
 	if (!err)
 		err = -pthread_create(&c->thread, NULL, serve, c);
 	if (err) {
@@ -143,7 +188,7 @@ void control_destroy(struct control *c)
 		return;
 	close(c->stop[1]);
 	pthread_join(c->thread, NULL);
-	unlink(c->address.sun_path);
+	remove_socket(&c->address);
 	close(c->fd);
 	close(c->stop[0]);
 	free(c);
@@ -169,6 +214,31 @@ int control_ask(const char *mountpoint, const char *cmd, struct buf *out)
 	return n < 0 ? -errno : 0;
 }
 
+/* What a socket's name stands for. */
+static bool path_of(const char *dir, const char *name, struct buf *path)
+{
+	if (name[0] == '#') {
+		CLEANUP(free) char *note = xasprintf("%s/%s.path", dir, name);
+		FILE *f = fopen(note, "re");
+		char block[4096];
+		size_t n = f ? fread(block, 1, sizeof(block), f) : 0;
+
+		if (f)
+			fclose(f);
+		buf_add(path, block, n);
+		return n > 0;
+	}
+	for (const char *p = name; *p; p++) {
+		if (strncmp(p, "%2F", 3) == 0) {
+			buf_addch(path, '/');
+			p += 2;
+		} else {
+			buf_addch(path, *p);
+		}
+	}
+	return true;
+}
+
 void control_each(void (*fn)(const char *mountpoint, void *arg), void *arg)
 {
 	CLEANUP(free) char *dir = folder();
@@ -178,18 +248,11 @@ void control_each(void (*fn)(const char *mountpoint, void *arg), void *arg)
 	while (d && (e = readdir(d))) {
 		struct buf path;
 
-		if (e->d_name[0] == '.')
+		if (e->d_name[0] == '.' || e->d_type == DT_REG)
 			continue;
-		buf_init(&path, 4096);
-		for (const char *p = e->d_name; *p; p++) {
-			if (strncmp(p, "%2F", 3) == 0) {
-				buf_addch(&path, '/');
-				p += 2;
-			} else {
-				buf_addch(&path, *p);
-			}
-		}
-		fn(path.data, arg);
+		buf_init(&path, 8192);
+		if (path_of(dir, e->d_name, &path))
+			fn(path.data, arg);
 		buf_release(&path);
 	}
 	if (d)

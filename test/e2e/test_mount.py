@@ -41,6 +41,16 @@ class Mounting(Case):
         p = run(R2FS, "umount", m.path, check=False)
         self.assertIn("nothing is mounted", p.stderr)
 
+    def test_a_long_path(self):
+        m = Mount(self.server)
+        self.mounts.append(m)
+        m.path = m.argv[-1] = os.path.join(m.dir, "d" * 100, "mnt")
+        os.makedirs(m.path)
+        m.start()
+        self.assertIn(m.path, run(R2FS, "status").stdout)
+        m.unmount()
+        self.assertNotIn(m.path, run(R2FS, "status").stdout)
+
     def test_trouble_is_shown(self):
         self.server.put("x", b"1")
         m = self.mount("--deadline", "1")
