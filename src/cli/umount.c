@@ -1,13 +1,18 @@
 /*
  * `r2fs umount`: unmounts and waits until the daemon has ended, so that a
  * script may mount again at once on the same cache folder.
+ *
+ * The end is seen through a pidfd taken before the unmount: a daemon whose
+ * parent does not reap it (a container without an init) keeps its number, and
+ * a number can be given to another process.
  */
 #include <errno.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +20,7 @@
 #include "cli/cli.h"
 #include "cli/control.h"
 
-enum { WAIT_S = 60, STEP_US = 20000 };
+enum { WAIT_S = 60 };
 
 static pid_t daemon_pid(const char *mountpoint)
 {
@@ -53,14 +58,16 @@ static int detach(const char *mountpoint)
 	return umount2(mountpoint, UMOUNT_NOFOLLOW) ? -errno : 0;
 }
 
-static bool wait_gone(pid_t pid)
+static int watch(pid_t pid)
 {
-	for (int i = 0; pid && i < WAIT_S * 1000000 / STEP_US; i++) {
-		if (kill(pid, 0) && errno == ESRCH)
-			return true;
-		usleep(STEP_US);
-	}
-	return !pid;
+	return pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+static bool wait_gone(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return pidfd < 0 || poll(&p, 1, WAIT_S * 1000) == 1;
 }
 
 static int explain(const char *path, int err)
@@ -82,18 +89,23 @@ static int explain(const char *path, int err)
 int cli_umount(int argc, char **argv)
 {
 	const char *path = argc == 2 ? argv[1] : NULL;
+	bool gone;
 	pid_t pid;
-	int err;
+	int err, pidfd;
 
 	if (!path || path[0] == '-') {
 		fprintf(stderr, "usage: r2fs umount MOUNTPOINT\n");
 		return path && !strcmp(path, "--help") ? 0 : 2;
 	}
 	pid = daemon_pid(path);
+	pidfd = watch(pid);
 	err = detach(path);
+	gone = err || wait_gone(pidfd);
+	if (pidfd >= 0)
+		close(pidfd);
 	if (err)
 		return explain(path, err);
-	if (wait_gone(pid))
+	if (gone)
 		return 0;
 	fprintf(stderr,
 		"r2fs umount: %s is unmounted, but the daemon (pid %d) is "

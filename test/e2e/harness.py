@@ -1,12 +1,25 @@
 """What the end-to-end tests share: a server, a mount, and the rule that
-nothing may hang. Data is written by boto3, a client r2fs has no part in."""
+nothing may hang. Data is written by boto3, a client r2fs has no part in.
 
+Environment:
+  R2FS_BUILD         the build folder
+  R2FS_RUNNER        a command line to run the daemon under, such as valgrind;
+                     the daemon then stays in the foreground and must end with
+                     status 0, so that leaks are reported too
+  R2FS_SLOW          factor on every time limit
+  R2FS_RSS_LIMIT_MB  most memory a daemon may have had
+"""
+
+import glob
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.request
@@ -20,6 +33,8 @@ SECRET = "e2e-secret-0123456789"
 BUCKET = "bucket"
 RSS_LIMIT = int(os.environ.get("R2FS_RSS_LIMIT_MB", "300")) << 20
 SLOW = float(os.environ.get("R2FS_SLOW", "1"))
+RUNNER = shlex.split(os.environ.get("R2FS_RUNNER", ""))
+TEST_LIMIT = 180 # seconds, times SLOW
 CLEAN_ENV = {k: v for k, v in os.environ.items()
              if not k.startswith(("AWS_", "R2_"))}
 
@@ -112,10 +127,18 @@ class Server:
                     self.put(prefix + os.path.relpath(path, directory),
                              f.read())
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait(20)
+
     def stop(self):
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        self.process.wait(20)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()  # stalled answers sleep on
+        self.process.stdout.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -139,24 +162,66 @@ class Mount:
                      "--cache-dir", self.cache, "--min-free", "64M",
                      "--log-file", self.log, *options, bucket, self.path]
         self.mounted = False
+        self.foreground = None
 
     def start(self):
-        run(*self.argv)
-        self.mounted = True
+        if RUNNER:
+            self.start_in_foreground()
+        else:
+            run(*self.argv, env=self.env())
+            self.mounted = True
         kind = run("stat", "-f", "-c", "%T", self.path).stdout.strip()
         assert kind == "fuseblk" or "fuse" in kind, kind
         self.pid = self.stats()["process"]["pid"]
         return self
 
+    def env(self):
+        """Sanitizers write what they find where tearDown looks."""
+        common = f":log_path={self.dir}/sanitizer"
+        extra = {name: os.environ.get(name, "") + common for name in (
+            "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
+        return dict(CLEAN_ENV, **extra)
+
+    def start_in_foreground(self):
+        with open(os.path.join(self.dir, "output"), "w") as out:
+            self.foreground = subprocess.Popen(
+                [*RUNNER, *self.argv, "-f"], stdout=out, stderr=out,
+                env=self.env())
+        end = time.monotonic() + 30 * SLOW
+        while not os.path.ismount(self.path) or run(
+                R2FS, "stats", self.path, check=False).returncode:
+            if (self.foreground.poll() is not None or
+                    time.monotonic() > end):
+                raise AssertionError(self.output())
+            time.sleep(0.1)
+        self.mounted = True
+        self.pid = self.foreground.pid
+
+    def output(self):
+        """What sanitizers and the runner had to say."""
+        text = ""
+        for name in glob.glob(os.path.join(self.dir, "sanitizer*")) + [
+                os.path.join(self.dir, "output")]:
+            if os.path.exists(name):
+                with open(name) as f:
+                    text += f.read()
+        return text
+
     def stats(self):
         return json.loads(run(R2FS, "stats", "--json", self.path).stdout)
 
-    def max_rss(self):
+    def memory(self):
+        """The most memory the daemon has had, without the pages of files it
+        has mapped (the metadata cache), which the kernel takes back when it
+        needs them: VmHWM - RssFile, and RssAnon + RssShmem of now."""
+        kib = {}
         with open(f"/proc/{self.pid}/status") as f:
             for line in f:
-                if line.startswith("VmHWM"):
-                    return int(line.split()[1]) * 1024
-        return 0
+                name, value = line.split(":", 1)
+                if name in ("VmHWM", "RssAnon", "RssFile", "RssShmem"):
+                    kib[name] = int(value.split()[0])
+        return 1024 * max(kib["VmHWM"] - kib["RssFile"],
+                          kib["RssAnon"] + kib["RssShmem"])
 
     def read(self, name):
         with open(os.path.join(self.path, name), "rb") as f:
@@ -169,8 +234,31 @@ class Mount:
         try:
             run(R2FS, "umount", self.path, timeout=90)
         except Exception:
-            subprocess.run(["umount", "-l", self.path], timeout=20)
+            self.detach()
             raise
+        self.wait_for_end()
+
+    def wait_for_end(self):
+        if self.foreground is None:
+            return
+        status = self.foreground.wait(60 * SLOW)
+        self.foreground = None
+        if status:
+            raise AssertionError(f"the daemon ended with {status}\n"
+                                 + self.output()[-8000:])
+
+    def crash(self):
+        """kill -9, and the dead mount out of the way."""
+        os.kill(self.pid, signal.SIGKILL)
+        if self.foreground:
+            self.foreground.wait(20)
+            self.foreground = None
+        wait_until(lambda: not os.path.exists(f"/proc/{self.pid}"))
+        self.detach()
+        self.mounted = False
+
+    def detach(self):
+        subprocess.run(["umount", "-l", self.path], timeout=20)
 
     def stop(self):
         try:
@@ -181,8 +269,19 @@ class Mount:
                     self.log_text = f.read()
             except FileNotFoundError:
                 self.log_text = ""
+            self.found = "".join(
+                open(n).read() for n in
+                glob.glob(os.path.join(self.dir, "sanitizer*")))
             if not os.path.ismount(self.path):
                 shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def wait_until(what, seconds=20):
+    end = time.monotonic() + seconds * SLOW
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain")
+        time.sleep(0.05)
 
 
 def drop_kernel_cache():
@@ -191,14 +290,44 @@ def drop_kernel_cache():
         f.write("3")
 
 
+def where_it_hangs(pid):
+    for task in sorted(glob.glob(f"/proc/{pid}/task/*")):
+        text = ""
+        for name in ("comm", "syscall", "stack"):
+            try:
+                with open(f"{task}/{name}") as f:
+                    text += f.read()
+            except OSError:
+                pass
+        print(f"thread {os.path.basename(task)} of {pid}: {text}",
+              file=sys.stderr)
+
+
 class Case(unittest.TestCase):
-    """A test with its server and mounts, and the checks after each."""
+    """A test with its server and mounts, and the checks after each. One that
+    takes too long has its daemons killed, which ends every call that waits
+    for them, and fails."""
 
     server_options = ()
+    rss_limit = RSS_LIMIT
 
     def setUp(self):
-        self.server = Server(*self.server_options)
         self.mounts = []
+        self.hung = False
+        self.watchdog = threading.Timer(TEST_LIMIT * SLOW, self.end_of_patience)
+        self.watchdog.daemon = True
+        self.watchdog.start()
+        self.server = Server(*self.server_options)
+
+    def end_of_patience(self):
+        self.hung = True
+        where_it_hangs(os.getpid())
+        for m in self.mounts:
+            if m.mounted:
+                where_it_hangs(m.pid)
+                os.kill(m.pid, signal.SIGKILL)
+                m.detach()
+        self.server.kill()
 
     def mount(self, *options, **kw):
         m = Mount(kw.pop("server", self.server), *options, **kw)
@@ -206,21 +335,24 @@ class Case(unittest.TestCase):
         return m.start()
 
     def tearDown(self):
-        problems = []
+        self.watchdog.cancel()
+        problems = ["it hung"] if self.hung else []
         for m in self.mounts:
             try:
                 if m.mounted and os.path.exists(f"/proc/{m.pid}"):
-                    rss = m.max_rss()
-                    if rss > RSS_LIMIT:
-                        problems.append(f"RSS {rss >> 20} MiB")
+                    used = m.memory()
+                    if used > self.rss_limit:
+                        problems.append(f"memory: {used >> 20} MiB")
                 m.stop()
             except Exception as e:  # the other mounts must be stopped too
-                problems.append(repr(e))
-            for word in ("BUG", "Sanitizer", " ERROR "):
+                problems.append(str(e))
+            for word in ("BUG", " ERROR "):
                 if word in getattr(m, "log_text", ""):
                     problems.append(m.log_text[-4000:])
+            if getattr(m, "found", ""):
+                problems.append(m.found[-12000:])
         self.server.stop()
-        self.assertEqual(problems, [])
+        self.assertEqual(problems, [], "\n".join(problems))
 
     def requests(self):
         return self.server.stats()["total"]

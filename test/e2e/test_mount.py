@@ -7,7 +7,8 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BUCKET, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, run
+from harness import BUCKET, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, \
+    run, wait_until
 
 
 class Mounting(Case):
@@ -37,7 +38,7 @@ class Mounting(Case):
         self.assertIn("requests.class_a 1", run(R2FS, "stats", m.path).stdout)
         m.unmount()
         self.assertFalse(os.path.ismount(m.path))
-        self.assertFalse(os.path.exists(f"/proc/{m.pid}"))
+        wait_until(lambda: not os.path.exists(f"/proc/{m.pid}"))
         p = run(R2FS, "umount", m.path, check=False)
         self.assertIn("nothing is mounted", p.stderr)
 
@@ -69,6 +70,14 @@ class Mounting(Case):
         latency = m.stats()["requests"]["LIST"]
         self.assertLessEqual(latency["p50_us"], latency["p99_us"])
         self.assertGreater(latency["p50_us"], 0)
+
+    def test_umount_of_a_daemon_that_nobody_reaps(self):
+        m = Mount(self.server)
+        self.mounts.append(m)
+        m.start_in_foreground()
+        self.within(20, lambda: run(R2FS, "umount", m.path))
+        m.wait_for_end()
+        m.mounted = False
 
     def test_wrong_credentials(self):
         m = Mount(self.server)
