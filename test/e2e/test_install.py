@@ -116,7 +116,7 @@ class ByMount8(Case):
         out = self.script("mount -t r2fs bucket $d -o $o; cat $d/x; "
                           "findmnt -n -o SOURCE,FSTYPE,OPTIONS $d; "
                           "umount $d; ! pgrep -f \"r2fs.*$d\"").stdout
-        self.assertRegex(out, r"^1bucket +fuse\.r2fs +ro,.*noatime")
+        self.assertRegex(out, r"^1bucket +fuse\.r2fs +rw,.*noatime")
 
     def test_umount_waits_so_that_mount_may_follow(self):
         self.script("for i in 1 2 3 4 5; do mount -t r2fs bucket $d -o $o; "
