@@ -74,6 +74,8 @@ MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
 			      bool grow);
 /* The metadata to be stored has changed. */
 void writeback_touch(struct writeback *wb);
+/* What it builds on, and what was stored, lies at another key now. */
+void writeback_moved(struct writeback *wb, const char *key, const char *etag);
 /* What was stored was for another name: all is to be stored again. */
 void writeback_forget_store(struct writeback *wb);
 /* Anything R2 does not hold yet? */

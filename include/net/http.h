@@ -33,7 +33,8 @@ struct http_req {
 	const char *url; /* absolute; path and query already encoded, sent as is */
 	const struct http_header *headers;
 	unsigned nheaders;
-	/* body to send: memory, or a file range when body_fd >= 0 */
+	/* body to send: memory, or a file range when body_fd >= 0; -EBADMSG
+	 * if the file ends before it */
 	const void *body;
 	int body_fd; /* -1 if none */
 	off_t body_off;

@@ -16,7 +16,7 @@ void crypto_sha256(const void *p, size_t n, uint8_t out[SHA256_BYTES]);
 void crypto_hmac_sha256(const void *key, size_t key_len, const void *p,
 			size_t n, uint8_t out[SHA256_BYTES]);
 void crypto_md5(const void *p, size_t n, uint8_t out[MD5_BYTES]);
-/* MD5 of a file range. -errno of the read; -EIO if the file is shorter. */
+/* MD5 of a file range. -errno of the read; -EBADMSG if the file is shorter. */
 MUST_CHECK int crypto_md5_fd(int fd, off_t off, uint64_t n,
 			     uint8_t out[MD5_BYTES]);
 /* MD5 over n MD5s in hex, found at p + i * stride + at: the ETag of a

@@ -123,7 +123,8 @@ struct store_req {
 	const char *if_none_match;
 	/* Writing. if_match and if_absent speak of the object at `key`; when
 	 * another is there: -ESTALE, -EEXIST. An attempt whose answer was lost
-	 * is told apart from somebody else's write by the ETag. */
+	 * is told apart from somebody else's write by the ETag. -EBADMSG: the
+	 * body changed on its way. */
 	bool if_absent;
 	struct store_body body;
 	/* The object's metadata; the pair STORE_CONTENT_TYPE is its type (else

@@ -54,6 +54,8 @@ struct inode {
 	bool exclusive; /* created by O_EXCL: never over another's */
 	bool journalled; /* the journal has a record of the wb */
 	bool failed; /* the last store failed for good: see the journal */
+	bool busy; /* its name or its stored version is being changed */
+	bool settling; /* its content goes to the cache: no change now */
 	bool deferred; /* closed under a temporary name */
 	bool owed;
 	int64_t owed_ns; /* monotonic: when to store */
@@ -86,6 +88,7 @@ struct vfs {
 	/* the uploader: guarded by lock */
 	struct list owed;
 	struct cond owed_changed;
+	struct cond inode_free; /* an inode is no longer busy or settling */
 	unsigned storing; /* owed stores under way */
 	bool ending;
 	bool uploader; /* its task runs */

@@ -21,6 +21,14 @@
 
 /* ---- write.c: content ---- */
 
+/* One at a time stores an inode, renames or removes it. Not nested. */
+void inode_begin(struct vfs *v, struct inode *i);
+void inode_end(struct vfs *v, struct inode *i);
+/* Waits until no content of i is on its way to the cache; -EAGAIN with
+ * nowait. */
+MUST_CHECK int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
+				  struct inode *i);
+
 /* Makes sure the object's metadata is known (one HEAD at most). */
 MUST_CHECK int inode_headers(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i);
@@ -63,6 +71,7 @@ bool inode_is_held(struct vfs *v, uint64_t ino);
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb);
 /* The journal's record again, after the key or attributes changed. */
 void inode_rejournal(struct vfs *v, struct inode *i);
+void inode_rejournal_if(struct vfs *v, struct inode *i); /* if it has one */
 
 /* Content an earlier run left; takes the reference. */
 void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,

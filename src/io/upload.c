@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "io/writeback_impl.h"
 
-enum { WAIT_MS = 100, TRIES = 3, BURST = 4, REFILL_MS = 1000 };
+enum { WAIT_MS = 100, TRIES = 5, BURST = 4, REFILL_MS = 1000 };
 
 /* ---- one object, one request ---- */
 

@@ -255,6 +255,24 @@ void writeback_touch(struct writeback *wb)
 	mutex_unlock(&wb->lock);
 }
 
+void writeback_moved(struct writeback *wb, const char *key, const char *etag)
+{
+	mutex_lock(&wb->lock);
+	if (wb->base_key) {
+		free(wb->base_key);
+		free(wb->base_etag);
+		wb->base_key = xstrdup(key);
+		wb->base_etag = xstrdup(etag);
+	}
+	if (wb->stored_key) {
+		free(wb->stored_key);
+		wb->stored_key = xstrdup(key);
+		snprintf(wb->stored_etag.s, sizeof(wb->stored_etag.s), "%s",
+			 etag);
+	}
+	mutex_unlock(&wb->lock);
+}
+
 void writeback_forget_store(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);

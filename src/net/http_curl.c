@@ -210,7 +210,7 @@ static size_t on_send(char *to, size_t size, size_t n, void *arg)
 	} else {
 		r = n ? pread(req->body_fd, to, n, req->body_off + t->sent) : 0;
 		if (r < 0 || (r == 0 && n > 0)) {
-			t->abort = r < 0 ? -errno : -EIO;
+			t->abort = r < 0 ? -errno : -EBADMSG;
 			return CURL_READFUNC_ABORT;
 		}
 	}

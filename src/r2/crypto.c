@@ -48,7 +48,7 @@ int crypto_md5_fd(int fd, off_t off, uint64_t n, uint8_t out[MD5_BYTES])
 		ssize_t r = pread(fd, buf, n < STEP ? n : STEP, off);
 
 		if (r <= 0) {
-			err = r < 0 ? -errno : -EIO;
+			err = r < 0 ? -errno : -EBADMSG;
 			break;
 		}
 		EVP_DigestUpdate(ctx, buf, r);

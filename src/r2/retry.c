@@ -57,6 +57,7 @@ struct verdict retry_judge_transport(int error)
 {
 	switch (error) {
 	case -ECANCELED:
+	case -EBADMSG: /* the source changed while it was sent */
 	case -EPROTO: /* TLS: the certificate will not get better */
 		return (struct verdict){ error, RETRY_NO };
 	default:

@@ -231,6 +231,8 @@ int vfs_setattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	if (!i)
 		return -ESTALE;
 	err = v->config.writebacks ? inode_refresh(v, ctx, i, false) : -EROFS;
+	if (!err)
+		err = inode_wait_settled(v, ctx, i);
 	if (!err && change->mask & VFS_SET_SIZE)
 		err = set_size(v, ctx, i, change->size);
 	if (!err && change->mask & ~VFS_SET_SIZE)

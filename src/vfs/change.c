@@ -416,8 +416,11 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		meta_rec_release(&rec);
 	if (!err && ctx->nowait)
 		err = -EAGAIN;
-	if (!err)
+	if (!err) {
+		inode_begin(v, i);
 		err = link_deferred(v, ctx, i, dir, name, ret);
+		inode_end(v, i);
+	}
 	inode_put(v, dir);
 	inode_put(v, i);
 	return err;
@@ -433,6 +436,7 @@ int name_displace(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 
 	if (!i)
 		return 0;
+	inode_begin(v, i);
 	err = inode_orphan(v, ctx, i);
 	if (!err) {
 		inode_unowe(v, i);
@@ -441,8 +445,9 @@ int name_displace(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 			i->parent->staged--;
 		i->unlinked = true;
 		mutex_unlock(&v->lock);
-		inode_settle(v, i);
 	}
+	inode_end(v, i);
+	inode_settle(v, i);
 	inode_put(v, i);
 	return err;
 }
@@ -467,18 +472,18 @@ static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct meta_rec *rec)
 {
 	char key[STORE_KEY_MAX + 1];
+	struct inode *i = inode_get(v, rec->ino);
 	int err = inode_child_key(v, dir, name, false, key);
 
 	if (!err && rec->flags & META_SHADOWED)
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
-	bool object = in_r2(v, rec);
-
 	if (!err)
 		err = name_displace(v, ctx, dir, name, rec);
-	if (!err && object)
+	if (!err && in_r2(v, rec))
 		err = delete_key(v, ctx, key);
 	if (!err)
 		name_gone(v, dir, name);
+	inode_put(v, i);
 	return err;
 }
 

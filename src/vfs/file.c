@@ -82,6 +82,9 @@ static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		return -EISDIR;
 	if (write && !v->config.writebacks)
 		return -EROFS;
+	err = write ? inode_wait_settled(v, ctx, i) : 0;
+	if (err)
+		return err;
 	mutex_lock(&v->lock);
 	if (write && !truncate)
 		force = ttl_left(i->checked_ns, TRUST_FOR_WRITING_NS) == 0 &&

@@ -141,6 +141,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 
 	if (to->exists)
 		err = name_displace(v, ctx, to->dir, to->name, &to->rec);
+	inode_begin(v, i);
 	owed = inode_unowe(v, i);
 	local = !err && move_locally(v, i, to);
 	if (!err && !local)
@@ -148,13 +149,14 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err) {
 		name_gone(v, from->dir, from->name);
 		inode_move(v, i, to->dir, to->name);
-		if (local) {
+		if (local)
 			inode_publish_name(v, i);
-			inode_rejournal(v, i);
-		}
 	}
 	if (owed && (err || local))
 		inode_owe(v, i, OWED_TEMP_NS);
+	if (local)
+		inode_rejournal(v, i);
+	inode_end(v, i);
 	inode_settle(v, i);
 	inode_put(v, i);
 	return err;
@@ -320,36 +322,105 @@ int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,
 	return err;
 }
 
-/* Open files below keep their content: their keys have changed. */
-static void tell_fill(struct map_node *n, void *arg)
+/* ---- files in use below a folder that moves ---- */
+
+struct below {
+	struct inode *dir;
+	struct list found; /* struct moved_inode */
+};
+
+static void note_below(struct map_node *n, void *arg)
 {
 	struct inode *i = container_of(n, struct inode, node);
-	struct list *open = arg;
+	struct below *b = arg;
+	struct inode *up = i->parent;
 
-	if (i->kind == META_FILE && i->opens && !i->unlinked && i->cid) {
-		struct moved_inode *m = xcalloc(1, sizeof(*m));
+	if (i->kind != META_FILE || i->unlinked || (!i->opens && !i->wb))
+		return;
+	while (up && up != b->dir)
+		up = up->parent;
+	if (!up)
+		return;
+	struct moved_inode *m = xcalloc(1, sizeof(*m));
 
-		i->refs++;
-		m->inode = i;
-		list_add_tail(open, &m->link);
-	}
+	i->refs++;
+	m->inode = i;
+	list_add_tail(&b->found, &m->link);
 }
 
-static void tell_fills(struct vfs *v)
+/* What is owed is stored first and travels along; then nothing is stored
+ * until the folder has its new name. */
+static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
+		      struct inode *dir, struct below *b)
 {
-	char key[STORE_KEY_MAX + 1];
-	struct list open;
+	int err = 0;
 
-	list_init(&open);
+	b->dir = dir;
+	list_init(&b->found);
 	mutex_lock(&v->lock);
-	map_each(&v->inodes, tell_fill, &open);
+	map_each(&v->inodes, note_below, b);
 	mutex_unlock(&v->lock);
-	list_for_each_safe(n, tmp, &open) {
-		struct moved_inode *m = list_entry(n, struct moved_inode, link);
+	list_for_each(n, &b->found) {
+		struct inode *i = list_entry(n, struct moved_inode, link)->inode;
 
-		if (inode_key(v, m->inode, key) == 0)
-			fill_moved(v->config.fills, m->inode->cid, key, NULL);
-		inode_put(v, m->inode);
+		mutex_lock(&v->lock);
+		bool owed = i->owed && !i->deferred && i->writers == 0;
+		mutex_unlock(&v->lock);
+		if (owed && !err)
+			err = inode_store(v, ctx, i);
+		inode_begin(v, i);
+	}
+	return err;
+}
+
+/* The version of a copied multipart object has another ETag. */
+static void learn_version(struct vfs *v, const struct vfs_ctx *ctx,
+			  struct inode *i, const char *key)
+{
+	struct store_req req;
+
+	mutex_lock(&v->lock);
+	bool object = i->etag && strchr(i->etag, '-');
+	mutex_unlock(&v->lock);
+	if (!object)
+		return;
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	if (store_call(v->config.store, &req, ctx->interrupt) == 0) {
+		mutex_lock(&v->lock);
+		free(i->etag);
+		i->etag = xstrdup(req.attr.etag.s);
+		mutex_unlock(&v->lock);
+	}
+	store_req_release(&req);
+}
+
+static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
+			  struct below *b, bool moved)
+{
+	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
+
+	list_for_each_safe(n, tmp, &b->found) {
+		struct moved_inode *m = list_entry(n, struct moved_inode, link);
+		struct inode *i = m->inode;
+
+		if (moved && inode_key(v, i, key) == 0) {
+			struct writeback *wb = inode_staged(v, i);
+
+			learn_version(v, ctx, i, key);
+			mutex_lock(&v->lock);
+			snprintf(etag, sizeof(etag), "%s",
+				 i->etag ? i->etag : "");
+			mutex_unlock(&v->lock);
+			fill_moved(v->config.fills, i->cid, key, etag);
+			if (wb)
+				writeback_moved(wb, key, etag);
+			writeback_put(wb);
+		}
+		inode_end(v, i);
+		if (moved)
+			inode_rejournal_if(v, i);
+		inode_put(v, i);
 		free(m);
 	}
 }
@@ -360,8 +431,11 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
 	struct stage *stage = writebacks_stage(v->config.writebacks);
 	uint64_t note = 0;
-	int err = stage_note(stage, from->key, to->key, &note);
+	struct below below;
+	int err = hold_below(v, ctx, i, &below);
 
+	if (!err)
+		err = stage_note(stage, from->key, to->key, &note);
 	if (!err)
 		err = move_keys(v, ctx, from->key, to->key);
 	if (!err) {
@@ -369,7 +443,6 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		err = meta_move(v->meta, from->dir->ino, from->name,
 				to->dir->ino, to->name, clock_wall_ns());
 		inode_move(v, i, to->dir, to->name);
-		tell_fills(v);
 	} else {
 		if (note)
 			stage_note_done(stage, note);
@@ -379,6 +452,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		if (meta_dir_forget(v->meta, i->ino))
 			log_debug("vfs", "the cache cannot forget a folder");
 	}
+	release_below(v, ctx, &below, !err);
 	inode_put(v, i);
 	return err;
 }

@@ -31,6 +31,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	mutex_init(&v->lock);
 	cond_init(&v->flight_done);
 	cond_init(&v->owed_changed);
+	cond_init(&v->inode_free);
 	list_init(&v->owed);
 	map_init(&v->inodes, inode_equal);
 	map_init(&v->flights, flight_equal);
@@ -58,6 +59,7 @@ void vfs_destroy(struct vfs *v)
 	map_release(&v->flights);
 	cond_release(&v->flight_done);
 	cond_release(&v->owed_changed);
+	cond_release(&v->inode_free);
 	mutex_release(&v->lock);
 	free(v);
 }

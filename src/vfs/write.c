@@ -34,6 +34,41 @@ bool name_is_temporary(const struct vfs *v, const char *name)
 	return false;
 }
 
+/* ---- one at a time ---- */
+
+void inode_begin(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	while (i->busy)
+		cond_wait(&v->inode_free, &v->lock);
+	i->busy = true;
+	mutex_unlock(&v->lock);
+}
+
+void inode_end(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->busy = false;
+	cond_broadcast(&v->inode_free);
+	mutex_unlock(&v->lock);
+}
+
+int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *i)
+{
+	int err = 0;
+
+	mutex_lock(&v->lock);
+	while (i->settling && !err) {
+		if (ctx->nowait)
+			err = -EAGAIN;
+		else
+			cond_wait(&v->inode_free, &v->lock);
+	}
+	mutex_unlock(&v->lock);
+	return err;
+}
+
 /* ---- staging ---- */
 
 int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
@@ -178,7 +213,8 @@ int inode_stage(struct vfs *v, struct inode *i, bool empty,
 	return 0;
 }
 
-void inode_publish_name(struct vfs *v, struct inode *i)
+/* What is known of the inode, as the record of its name. */
+static void put_name(struct vfs *v, struct inode *i, uint8_t flags)
 {
 	struct meta_rec rec = { .kind = META_FILE,
 				.checked_ns = clock_wall_ns() };
@@ -192,15 +228,22 @@ void inode_publish_name(struct vfs *v, struct inode *i)
 	rec.ino = i->ino;
 	rec.size = i->size;
 	rec.mtime_ns = i->mtime_ns;
-	rec.flags = META_HAS_HEADERS | META_STAGED;
+	rec.flags = (i->flags & META_HAS_HEADERS) | flags;
+	rec.cid = flags & META_STAGED ? 0 : i->cid;
 	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
 	mutex_unlock(&v->lock);
-	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
+	if (rec.flags & META_HAS_HEADERS)
+		key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
 	store_meta_release(&pairs);
 	if (meta_put(v->meta, p.parent->ino, p.name, &rec, NULL))
 		log_debug("vfs", "the cache keeps no name for now");
 	meta_rec_release(&rec);
 	place_put(v, &p);
+}
+
+void inode_publish_name(struct vfs *v, struct inode *i)
+{
+	put_name(v, i, META_STAGED);
 }
 
 /* ---- the journal ---- */
@@ -405,7 +448,13 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		writeback_put(wb);
 		return 0;
 	}
-	err = ctx->nowait ? -EAGAIN : store_content(v, ctx, i, wb, &r);
+	if (ctx->nowait) {
+		err = -EAGAIN;
+	} else {
+		inode_begin(v, i);
+		err = store_content(v, ctx, i, wb, &r);
+		inode_end(v, i);
+	}
 	if (err && err != -EAGAIN) {
 		char key[STORE_KEY_MAX + 1] = "?";
 
@@ -479,34 +528,41 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	return err;
 }
 
+/* May the writeback go? Then nobody changes the content until it has gone. */
+static bool start_settling(struct vfs *v, struct inode *i, struct writeback *wb)
+{
+	bool start;
+
+	mutex_lock(&v->lock);
+	start = i->wb == wb && !i->settling && i->writers == 0 && !i->owed &&
+		(i->unlinked ? i->opens == 0 : !writeback_dirty(wb));
+	i->settling |= start;
+	mutex_unlock(&v->lock);
+	return start;
+}
+
 void inode_settle(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
-	bool idle, unlinked;
-	uint64_t cid;
+	bool unlinked;
 
 	if (!wb)
 		return;
-	mutex_lock(&v->lock);
-	unlinked = i->unlinked;
-	idle = i->writers == 0 && !i->owed && (!unlinked || i->opens == 0);
-	cid = i->cid;
-	mutex_unlock(&v->lock);
-	if (!idle || (writeback_dirty(wb) && !unlinked)) {
-		writeback_put(wb);
-		return;
-	}
-	if (!unlinked)
-		writeback_publish(wb, cid);
-	mutex_lock(&v->lock);
-	idle = i->wb == wb && i->writers == 0 && !i->owed &&
-	       (unlinked || !writeback_dirty(wb));
-	if (idle) {
+	if (start_settling(v, i, wb)) {
+		mutex_lock(&v->lock);
+		uint64_t cid = i->cid;
+		unlinked = i->unlinked;
+		mutex_unlock(&v->lock);
+		if (!unlinked) {
+			writeback_publish(wb, cid);
+			put_name(v, i, 0);
+		}
+		mutex_lock(&v->lock);
 		detach_locked(i);
 		i->refs--;
-	}
-	mutex_unlock(&v->lock);
-	if (idle) {
+		i->settling = false;
+		cond_broadcast(&v->inode_free);
+		mutex_unlock(&v->lock);
 		writeback_discard(wb);
 		writeback_abort(wb);
 		writeback_put(wb);
@@ -570,18 +626,26 @@ bool inode_is_held(struct vfs *v, uint64_t ino)
 	return held;
 }
 
+void inode_rejournal_if(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool journalled = i->journalled;
+	mutex_unlock(&v->lock);
+	if (journalled)
+		inode_rejournal(v, i);
+}
+
 void inode_rejournal(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
-	bool deferred;
+	bool owed;
 
 	if (!wb)
 		return;
 	mutex_lock(&v->lock);
-	deferred = i->deferred;
+	owed = i->owed;
 	mutex_unlock(&v->lock);
-	if (record(v, i, wb, deferred ? JOURNAL_OWED : JOURNAL_OPEN, deferred,
-		   NULL))
+	if (record(v, i, wb, owed ? JOURNAL_OWED : JOURNAL_OPEN, owed, NULL))
 		log_warn("vfs", "the journal cannot be written");
 	writeback_put(wb);
 }

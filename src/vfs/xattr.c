@@ -460,7 +460,9 @@ int vfs_setxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	i = inode_get(v, ino);
 	if (!i)
 		return -ESTALE;
-	err = set(v, ctx, i, name, value, len, flags);
+	err = inode_wait_settled(v, ctx, i);
+	if (!err)
+		err = set(v, ctx, i, name, value, len, flags);
 	inode_put(v, i);
 	return err;
 }

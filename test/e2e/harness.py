@@ -317,7 +317,10 @@ class Case(unittest.TestCase):
         self.watchdog = threading.Timer(TEST_LIMIT * SLOW, self.end_of_patience)
         self.watchdog.daemon = True
         self.watchdog.start()
-        self.server = Server(*self.server_options)
+        self.server = self.make_server()
+
+    def make_server(self):
+        return Server(*self.server_options)
 
     def end_of_patience(self):
         self.hung = True
