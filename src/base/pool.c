@@ -14,7 +14,7 @@ struct pool {
 	struct mutex lock;
 	struct cond room;
 	size_t max;
-	size_t used; /* guarded by lock; read without it for statistics */
+	size_t used; /* guarded by lock */
 };
 
 struct pool *pool_create(size_t max_bytes)
@@ -114,7 +114,12 @@ void chunk_put(struct chunk *c)
 
 size_t pool_used(const struct pool *p)
 {
-	return __atomic_load_n(&p->used, __ATOMIC_RELAXED);
+	struct pool *pool = (struct pool *)p;
+
+	mutex_lock(&pool->lock);
+	size_t used = pool->used;
+	mutex_unlock(&pool->lock);
+	return used;
 }
 
 size_t pool_max(const struct pool *p)
