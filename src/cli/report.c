@@ -122,8 +122,10 @@ static void add_health(struct buf *out, struct mount *m)
 	struct store_counters c;
 
 	store_counters_get(m->store, &c);
-	buf_addf(out, "\"health\": {\"failures\": %llu, \"throttled\": %llu, ",
-		 (ull)c.failures, (ull)c.throttled);
+	buf_addf(out,
+		 "\"health\": {\"owed_uploads\": %u, "
+		 "\"failures\": %llu, \"throttled\": %llu, ",
+		 vfs_owed(m->vfs), (ull)c.failures, (ull)c.throttled);
 	add_last_failure(out, &c);
 	buf_addstr(out, "}");
 }
@@ -248,6 +250,9 @@ static void summarise_store(struct buf *out, struct mount *m)
 		 "  requests     %llu of class A, %llu of class B, %u under "
 		 "way, %llu throttled\n",
 		 (ull)c.class_a, (ull)c.class_b, c.in_flight, (ull)c.throttled);
+	if (vfs_owed(m->vfs))
+		buf_addf(out, "  uploads      %u owed to R2\n",
+			 vfs_owed(m->vfs));
 	if (!c.last_failure.at_ns) {
 		buf_addstr(out, "  failures     none\n");
 		return;
