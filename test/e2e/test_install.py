@@ -78,8 +78,14 @@ class Installed(unittest.TestCase):
         self.assertEqual(self.complete("r2fs", "mount", "--deadline", ""), [])
 
 
+PRIVATE = ["unshare", "--mount", "--propagation", "private"]
+
+
 class ByMount8(Case):
     def setUp(self):
+        # Where / is no mount point, what the test mounts could get out.
+        if run(*PRIVATE, "true", check=False).returncode:
+            self.skipTest("no private mount namespace in a chroot")
         super().setUp()
         self.dest = tempfile.mkdtemp(prefix="r2fs-dest-")
         install(self.dest)
@@ -103,8 +109,7 @@ class ByMount8(Case):
                 f"t='{self.m.dir}/fstab'; "
                 f"mount --bind '{self.dest}/usr/sbin' /usr/sbin; "
                 f"mount --bind '{self.dest}{prefix()}/bin' {prefix()}/bin; ")
-        return run("unshare", "--mount", "--propagation", "private", "bash",
-                   "-c", head + text, check=check,
+        return run(*PRIVATE, "bash", "-c", head + text, check=check,
                    env=dict(CLEAN_ENV, PATH="/usr/local/bin:/usr/bin:/bin"))
 
     def options(self):
