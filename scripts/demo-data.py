@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The sample bucket of scripts/demo.
 
-    demo-data.py fill ENDPOINT BUCKET KEY SECRET_FILE     uploads it
-    demo-data.py check FOLDER                             reads it back
+    demo-data.py fill ENDPOINT BUCKET KEY SECRET_FILE           uploads it
+    demo-data.py check FOLDER                                   reads it back
+    demo-data.py write FOLDER ENDPOINT BUCKET KEY SECRET_FILE   adds to it
 
 `fill` is an S3 client like any other: r2fs has no part in it. `check` opens
 the arrays below a mount with zarr and compares them with what numpy computes.
+`write` makes an array through the mount and reads it past the mount.
 """
 
 import io
@@ -104,7 +106,7 @@ def objects(scratch):
     yield "empty-folder/", b""
 
 
-def fill(endpoint, bucket, key, secret_file):
+def client(endpoint, key, secret_file):
     import boto3
     from botocore.config import Config
 
@@ -112,11 +114,15 @@ def fill(endpoint, bucket, key, secret_file):
         del os.environ[name]
     with open(secret_file) as f:
         secret = f.read().strip()
-    s3 = boto3.client(
+    return boto3.client(
         "s3", endpoint_url=endpoint, region_name="auto",
         aws_access_key_id=key, aws_secret_access_key=secret,
         config=Config(s3={"addressing_style": "path"}, proxies={},
                       request_checksum_calculation="when_required"))
+
+
+def fill(endpoint, bucket, key, secret_file):
+    s3 = client(endpoint, key, secret_file)
     count = size = 0
     with tempfile.TemporaryDirectory() as scratch:
         for name, body in objects(scratch):
@@ -124,6 +130,29 @@ def fill(endpoint, bucket, key, secret_file):
             count += 1
             size += len(body)
     print(f"{count} objects, {size / 1e6:.1f} MB")
+
+
+def write(folder, endpoint, bucket, key, secret_file):
+    name = "zarr/made-by-the-demo.zarr"
+    expected = temperature()[:8]
+    array = zarr.create_array(os.path.join(folder, name), overwrite=True,
+                              shape=expected.shape, dtype=expected.dtype,
+                              chunks=(4, 90, 180))
+    array[:] = expected
+    s3 = client(endpoint, key, secret_file)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=name + "/")
+        for item in found.get("Contents", []):
+            path = os.path.join(scratch, item["Key"])
+            if item["Key"].endswith("/"):
+                continue
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            s3.download_file(bucket, item["Key"], path)
+        copy = zarr.open_array(os.path.join(scratch, name), mode="r")
+        same = np.array_equal(copy[:], expected)
+    print(f"{name}: written through the mount, downloaded by another client, "
+          f"{'equal to' if same else 'DIFFERENT FROM'} numpy's")
+    sys.exit(not same)
 
 
 def check(folder):
@@ -141,7 +170,7 @@ def check(folder):
 
 
 if __name__ == "__main__":
-    actions = {"fill": (fill, 4), "check": (check, 1)}
+    actions = {"fill": (fill, 4), "check": (check, 1), "write": (write, 5)}
     action, count = actions.get(sys.argv[1] if len(sys.argv) > 1 else "",
                                 (None, 0))
     if not action or len(sys.argv) != 2 + count:

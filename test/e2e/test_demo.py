@@ -39,7 +39,7 @@ class Demo(unittest.TestCase):
 
     def test_start_again_and_stop(self):
         out = self.demo().stdout
-        self.assertEqual(out.count("equal to numpy's"), 3, out)
+        self.assertEqual(out.count("equal to numpy's"), 4, out)
         self.assertIn(f"Mounted on {self.mountpoint}", out)
         for name in ("README.txt", "empty-file", "empty-folder", "images",
                      "shards", "zarr"):
