@@ -1,0 +1,92 @@
+/*
+ * One operation on its way to R2 and back, as the files that carry it share
+ * it: r2.c admits and ends operations, attempt.c sends, judges and repeats
+ * one, receive.c takes what arrives, finish.c makes the result of an answer.
+ * Nobody else includes this.
+ *
+ * An operation belongs to one thread at a time: whoever runs its submit, a
+ * transport thread inside its callbacks, or a worker. Only what is marked is
+ * seen by others, under r2.lock.
+ */
+#ifndef R2_OP_H
+#define R2_OP_H
+
+#include "base/lock.h"
+#include "base/task.h"
+#include "r2/r2.h"
+#include "r2/request.h"
+#include "r2/retry.h"
+#include "r2/xml.h"
+#include "store/store_impl.h"
+
+enum op_state { OP_QUEUED, OP_ATTEMPT, OP_PARSE, OP_ENDED };
+
+struct r2 {
+	struct store base;
+	struct http *http;
+	struct creds *creds;
+	struct request_target target;
+	struct sigv4_cache keys;
+	struct tasks *workers;
+	uint64_t deadline_ns;
+	uint32_t stall_ms;
+	unsigned max_window;
+	struct mutex lock;
+	struct cond idle;
+	/* guarded by lock */
+	struct list queue;
+	unsigned under_way, window, successes;
+	unsigned live; /* operations not yet ended */
+	uint64_t halved_ns;
+	int64_t skew_s;
+	bool no_conditions; /* the server answered 501 to a condition */
+	struct store_counters counters;
+};
+
+struct op {
+	struct r2 *r2;
+	struct store_req *req;
+	struct http_req http;
+	struct request request;
+	struct request_variant variant;
+	struct list link; /* queue */
+	struct task task;
+	enum op_state state; /* guarded by r2.lock */
+	bool cancelled; /* guarded by r2.lock */
+	bool admitted;
+	struct creds_set *creds;
+	struct buf body; /* LIST and error bodies */
+	uint64_t started_ns, deadline_ns;
+	unsigned tries;
+	bool creds_tried, skew_tried, encoding_tried;
+	bool wrong_answer; /* refused in on_head: see why */
+	bool confirm; /* asking whether a refused write was our own */
+	int refused; /* what the write is answered if it was not */
+	uint64_t expect; /* body bytes of this attempt, UINT64_MAX unknown */
+	struct xml_error error;
+	char ray[40];
+};
+
+bool op_is_write(const struct store_req *req);
+
+/* r2.c: gives the outcome to the caller and frees op. */
+void op_end(struct op *op, int error);
+
+/* attempt.c: sends op, again if need be; ends it in the end. */
+void op_attempt(struct op *op);
+void op_retry(struct op *op, struct verdict v, uint64_t delay_ns);
+void op_done(struct http_req *http); /* http.done */
+
+/* receive.c */
+int op_on_head(struct http_req *http); /* http.on_head */
+int op_on_body(struct http_req *http, const void *data, size_t n);
+const char *op_header(struct op *op, const char *name); /* NULL: none */
+/* The ETag header without quotes; false if there is none of that length. */
+bool op_etag(struct op *op, char *ret, size_t max);
+int64_t op_date(struct op *op); /* the Date header, 0 if there is none */
+void op_read_attr(struct op *op, struct store_attr *attr);
+
+/* finish.c: the answer means success; ends op, or parses it elsewhere. */
+void op_finish(struct op *op);
+
+#endif

@@ -1,0 +1,316 @@
+/*
+ * The attempts of one operation: build, send, judge, repeat.
+ *
+ * What an attempt looks like is request.c's business and what a status means
+ * is retry.c's; here is only what needs both, and the memory of what has been
+ * tried. A backoff is a transport request with a later start, so a waiting
+ * operation costs no thread and no timer.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "r2/op.h"
+
+enum { MIN_WINDOW = 4 };
+
+/* ---- judging ---- */
+
+static void learn_skew(struct op *op)
+{
+	int64_t date = op_date(op);
+
+	if (!date)
+		return;
+	mutex_lock(&op->r2->lock);
+	op->r2->skew_s = clock_wall_s() - date;
+	mutex_unlock(&op->r2->lock);
+}
+
+static void window_throttled_locked(struct r2 *r2) REQUIRES(r2->lock)
+{
+	uint64_t now = clock_mono_ns();
+
+	r2->counters.throttled++;
+	if (now - r2->halved_ns < 1000000000)
+		return;
+	r2->halved_ns = now;
+	r2->window = r2->window / 2 > MIN_WINDOW ? r2->window / 2 : MIN_WINDOW;
+	r2->successes = 0;
+}
+
+static void window_success_locked(struct r2 *r2) REQUIRES(r2->lock)
+{
+	if (r2->window < r2->max_window && ++r2->successes >= r2->window) {
+		r2->window++;
+		r2->successes = 0;
+	}
+}
+
+static void say_why(struct op *op)
+{
+	const struct http_req *h = &op->http;
+	struct store_req *req = op->req;
+
+	if (h->error && !op->wrong_answer)
+		snprintf(req->why, sizeof(req->why), "%s", h->error_text);
+	else if (!h->error && op->error.code[0])
+		snprintf(req->why, sizeof(req->why), "HTTP %d %s: %.100s",
+			 h->status, op->error.code, op->error.message);
+	else if (!h->error)
+		snprintf(req->why, sizeof(req->why), "HTTP %d", h->status);
+}
+
+bool op_is_write(const struct store_req *req)
+{
+	return req->op != STORE_GET && req->op != STORE_HEAD &&
+	       req->op != STORE_LIST;
+}
+
+static bool has_conditions(const struct store_req *req)
+{
+	return op_is_write(req) && (req->if_match || req->if_absent);
+}
+
+static bool maybe_ours(struct op *op, int status)
+{
+	const struct store_req *req = op->req;
+
+	if (op->tries < 2 || op->confirm)
+		return false;
+	return (status == 412 && has_conditions(req)) ||
+	       (status == 404 && req->op == STORE_MPU_COMPLETE);
+}
+
+static bool drop_conditions(struct op *op, int status)
+{
+	struct r2 *r2 = op->r2;
+	bool first;
+
+	if (status != 501 || op->variant.unconditional ||
+	    !has_conditions(op->req))
+		return false;
+	mutex_lock(&r2->lock);
+	first = !r2->no_conditions;
+	r2->no_conditions = true;
+	mutex_unlock(&r2->lock);
+	if (first)
+		log_warn("r2", "this server knows no conditional writes: two "
+			       "writers of one file are not told apart");
+	op->variant.unconditional = true;
+	return true;
+}
+
+static const struct verdict again_at_once = { -ERANGE, RETRY_SKEW };
+
+static struct verdict judge_status(struct op *op)
+{
+	struct store_req *req = op->req;
+	int status = op->http.status;
+	struct verdict v;
+
+	if (status == 304)
+		return (struct verdict){ 0, RETRY_NO };
+	if (status == 416 && req->op == STORE_GET && req->range_off == 0 &&
+	    !op->variant.as_head) {
+		op->variant.as_head = true;
+		return again_at_once;
+	}
+	if (drop_conditions(op, status))
+		return again_at_once;
+	xml_parse_error(op->body.data, op->body.len, &op->error);
+	if (status < 300 && op->error.code[0])
+		return (struct verdict){ -EIO, RETRY_BACKOFF };
+	v = retry_judge(status, op->error.code);
+	if (v.error == -ENOENT && !op->confirm &&
+	    (req->op == STORE_DELETE || req->op == STORE_MPU_ABORT))
+		return (struct verdict){ 0, RETRY_NO };
+	if (v.error == -ESTALE && req->if_absent)
+		v.error = -EEXIST;
+	if (maybe_ours(op, status)) {
+		op->confirm = op->variant.as_head = true;
+		op->refused = v.error;
+		return again_at_once;
+	}
+	if (op->confirm && v.error && v.retry == RETRY_NO)
+		v.error = op->refused;
+	return v;
+}
+
+/* What this attempt's end means. Sets up op->variant for the next one. */
+static struct verdict judge(struct op *op)
+{
+	const struct http_req *h = &op->http;
+	struct store_req *req = op->req;
+
+	if (op->wrong_answer) {
+		if (req->op == STORE_GET && !op->encoding_tried &&
+		    strstr(req->why, "encoding")) {
+			op->encoding_tried = true;
+			op->variant.any_encoding = true;
+			return (struct verdict){ -EBADMSG, RETRY_SKEW };
+		}
+		return (struct verdict){ -EBADMSG, op->tries < 3 ?
+							   RETRY_BACKOFF :
+							   RETRY_NO };
+	}
+	if (h->error)
+		return retry_judge_transport(h->error);
+	return judge_status(op);
+}
+
+static bool may_retry(struct op *op, struct verdict v, uint64_t delay)
+{
+	bool once;
+
+	switch (v.retry) {
+	case RETRY_NO:
+		return false;
+	case RETRY_CREDS:
+		once = !op->creds_tried;
+		op->creds_tried = true;
+		return once;
+	case RETRY_SKEW:
+		if (v.error != -EACCES)
+			return true;
+		once = !op->skew_tried;
+		op->skew_tried = true;
+		return once;
+	default:
+		return clock_mono_ns() + delay < op->deadline_ns;
+	}
+}
+
+static void reload_creds(struct task *t)
+{
+	struct op *op = container_of(t, struct op, task);
+
+	creds_reload(op->r2->creds, op->creds->serial);
+	op_attempt(op);
+}
+
+void op_retry(struct op *op, struct verdict v, uint64_t delay)
+{
+	struct r2 *r2 = op->r2;
+
+	mutex_lock(&r2->lock);
+	r2->counters.retries++;
+	mutex_unlock(&r2->lock);
+	log_debug("r2", "%s %s: %s; trying again in %llu ms",
+		  store_op_name(op->req->op), op->req->key ? op->req->key : "",
+		  op->req->why, (unsigned long long)(delay / 1000000));
+	op->http.not_before_ns = delay ? clock_mono_ns() + delay : 0;
+	if (v.retry == RETRY_CREDS) {
+		op->task.run = reload_creds;
+		tasks_submit(r2->workers, &op->task);
+	} else {
+		op_attempt(op);
+	}
+}
+static void short_body(struct op *op)
+{
+	op->http.error = -ECONNRESET;
+	snprintf(op->http.error_text, sizeof(op->http.error_text),
+		 "the connection ended %llu bytes early",
+		 (unsigned long long)(op->expect - op->http.body_received));
+}
+
+void op_done(struct http_req *http)
+{
+	struct op *op = http->arg;
+	struct r2 *r2 = op->r2;
+	const char *after = http->impl ? op_header(op, "retry-after") : NULL;
+	const char *ray = http->impl ? op_header(op, "cf-ray") : NULL;
+	struct verdict v;
+	uint64_t delay;
+
+	snprintf(op->ray, sizeof(op->ray), "%s", ray ? ray : "-");
+	op->req->http_status = http->status;
+	if (!http->error && op->expect != UINT64_MAX &&
+	    http->body_received < op->expect)
+		short_body(op);
+	mutex_lock(&r2->lock);
+	op->state = OP_PARSE;
+	r2->counters.bytes_in += http->body_received;
+	if (!http->error)
+		r2->counters.bytes_out += http->body_len;
+	mutex_unlock(&r2->lock);
+
+	v = judge(op);
+	say_why(op);
+	op->variant.skip = op->req->buf_len;
+	if (op->variant.skip)
+		op->variant.if_match = op->req->attr.etag.s;
+	mutex_lock(&r2->lock);
+	if (v.retry == RETRY_THROTTLE)
+		window_throttled_locked(r2);
+	else if (!v.error)
+		window_success_locked(r2);
+	mutex_unlock(&r2->lock);
+	if (!v.error) {
+		op_finish(op);
+		return;
+	}
+	if (v.retry == RETRY_SKEW && v.error == -EACCES)
+		learn_skew(op);
+	delay = retry_delay_ns(v.retry, op->tries,
+			       after ? strtoul(after, NULL, 10) : 0);
+	if (may_retry(op, v, delay))
+		op_retry(op, v, delay);
+	else
+		op_end(op, v.error == -EAGAIN ? -ETIMEDOUT : v.error);
+}
+
+/* ---- life of an operation ---- */
+
+void op_attempt(struct op *op)
+{
+	struct r2 *r2 = op->r2;
+	enum store_op kind;
+	bool cancelled;
+	int64_t skew;
+	int err;
+
+	op->tries++;
+	op->wrong_answer = false;
+	memset(&op->error, 0, sizeof(op->error));
+	buf_reset(&op->body);
+	creds_set_put(op->creds);
+	op->creds = creds_get(r2->creds);
+	mutex_lock(&r2->lock);
+	skew = r2->skew_s;
+	op->variant.unconditional |= r2->no_conditions;
+	mutex_unlock(&r2->lock);
+	err = request_build(&op->request, &r2->target, op->req, &op->variant,
+			    &r2->keys, op->creds, clock_wall_s() - skew,
+			    &op->http);
+	if (err) {
+		snprintf(op->req->why, sizeof(op->req->why),
+			 "the key is too long to be sent");
+		op_end(op, err);
+		return;
+	}
+	kind = op->variant.as_head ? STORE_HEAD : op->req->op;
+	mutex_lock(&r2->lock);
+	cancelled = op->cancelled;
+	if (!cancelled) {
+		op->state = OP_ATTEMPT;
+		r2->counters.requests[kind]++;
+		switch (store_op_class(kind)) {
+		case STORE_CLASS_A:
+			r2->counters.class_a++;
+			break;
+		case STORE_CLASS_B:
+			r2->counters.class_b++;
+			break;
+		default:
+			r2->counters.class_free++;
+		}
+		http_submit(r2->http, &op->http);
+	}
+	mutex_unlock(&r2->lock);
+	if (cancelled)
+		op_end(op, -ECANCELED);
+}

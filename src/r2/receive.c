@@ -1,0 +1,213 @@
+/*
+ * What arrives, before it is believed. A GET's bytes go straight to the
+ * caller's buffer, but only after status, range, ETag and encoding have been
+ * checked; a transfer that breaks goes on from the last byte with If-Match, so
+ * two versions cannot meet in a buffer. All other bodies are documents or
+ * complaints and are kept for later.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "r2/op.h"
+
+/* ---- headers of an answer ---- */
+
+const char *op_header(struct op *op, const char *name)
+{
+	return http_header_get(op->r2->http, &op->http, name);
+}
+
+bool op_etag(struct op *op, char *ret, size_t max)
+{
+	const char *s = op_header(op, "etag");
+	size_t n;
+
+	if (!s)
+		return false;
+	if (strncmp(s, "W/", 2) == 0)
+		s += 2;
+	n = strlen(s);
+	if (n >= 2 && s[0] == '"' && s[n - 1] == '"') {
+		s++;
+		n -= 2;
+	}
+	if (n == 0 || n >= max)
+		return false;
+	memcpy(ret, s, n);
+	ret[n] = 0;
+	return true;
+}
+
+static int64_t parse_http_date(const char *s)
+{
+	struct tm tm = { 0 };
+
+	if (!s || !strptime(s, "%a, %d %b %Y %H:%M:%S", &tm))
+		return 0;
+	return timegm(&tm);
+}
+
+int64_t op_date(struct op *op)
+{
+	return parse_http_date(op_header(op, "date"));
+}
+
+static void add_meta(struct store_attr *attr, const char *name,
+		     const char *value)
+{
+	struct store_meta *m = &attr->meta;
+	char *lower = xstrdup(name);
+
+	for (char *p = lower; *p; p++)
+		if (*p >= 'A' && *p <= 'Z')
+			*p |= 32;
+	m->pairs = xrealloc(m->pairs, (m->n + 1) * sizeof(*m->pairs));
+	m->pairs[m->n++] = (struct store_meta_pair){ lower, xstrdup(value) };
+}
+
+static void each_header(const char *name, const char *value, void *arg)
+{
+	struct store_attr *attr = arg;
+
+	if (strncasecmp(name, "x-amz-meta-", 11) == 0)
+		add_meta(attr, name + 11, value);
+}
+
+void op_read_attr(struct op *op, struct store_attr *attr)
+{
+	const char *type = op_header(op, "content-type");
+	const char *encoding = op_header(op, "content-encoding");
+	const char *class = op_header(op, "x-amz-storage-class");
+
+	store_meta_release(&attr->meta);
+	http_header_each(op->r2->http, &op->http, each_header, attr);
+	attr->has_meta = true;
+	attr->mtime_ns =
+		parse_http_date(op_header(op, "last-modified")) * 1000000000ll;
+	snprintf(attr->content_type, sizeof(attr->content_type), "%s",
+		 type ? type : "");
+	snprintf(attr->content_encoding, sizeof(attr->content_encoding), "%s",
+		 encoding ? encoding : "");
+	attr->infrequent = class && strcmp(class, "STANDARD_IA") == 0;
+}
+
+/* ---- checking a GET's head ---- */
+
+static int refuse(struct op *op, const char *what)
+{
+	op->wrong_answer = true;
+	snprintf(op->req->why, sizeof(op->req->why), "%s", what);
+	return -EBADMSG;
+}
+
+static bool parse_content_range(const char *s, uint64_t *from, uint64_t *to,
+				uint64_t *total)
+{
+	unsigned long long a, b, n;
+
+	if (!s || sscanf(s, "bytes %llu-%llu/%llu", &a, &b, &n) != 3 || b < a ||
+	    b >= n)
+		return false;
+	*from = a;
+	*to = b;
+	*total = n;
+	return true;
+}
+
+static int check_partial(struct op *op, uint64_t *total)
+{
+	const struct store_req *req = op->req;
+	uint64_t from, to, last;
+
+	if (!req->ranged)
+		return refuse(op, "the server sent a part nobody asked for");
+	if (!parse_content_range(op_header(op, "content-range"), &from, &to,
+				 total))
+		return refuse(op, "the server's Content-Range is malformed");
+	last = req->range_off + req->range_len - 1;
+	if (last >= *total)
+		last = *total - 1;
+	if (from != req->range_off + op->variant.skip || to != last)
+		return refuse(op, "the server sent another range than asked");
+	op->expect = to - from + 1;
+	return 0;
+}
+
+static int check_whole(struct op *op, uint64_t *total)
+{
+	const struct store_req *req = op->req;
+
+	if (op->http.content_length < 0)
+		return refuse(op, "the server gave no Content-Length");
+	*total = op->expect = op->http.content_length;
+	if (op->variant.skip || req->range_off ||
+	    (req->ranged && *total > req->range_len) || *total > req->buf_cap)
+		return refuse(op, "the server ignored the range");
+	return 0;
+}
+
+static int check_encoding(struct op *op)
+{
+	const char *encoding = op_header(op, "content-encoding");
+
+	if (op->variant.any_encoding)
+		return 0;
+	if ((encoding && *encoding && strcasecmp(encoding, "identity")) ||
+	    (op->http.status == 200 && op->http.content_length < 0))
+		return refuse(op, "the edge changed the object's encoding");
+	return 0;
+}
+
+static int check_get(struct op *op)
+{
+	struct store_req *req = op->req;
+	struct store_etag etag;
+	uint64_t total = 0;
+	int err = check_encoding(op);
+
+	if (!err && !op_etag(op, etag.s, sizeof(etag.s)))
+		err = refuse(op, "the server gave no usable ETag");
+	if (!err && op->variant.skip && strcmp(etag.s, req->attr.etag.s) != 0)
+		err = refuse(op, "the server mixed two versions");
+	if (!err)
+		err = op->http.status == 206 ? check_partial(op, &total) :
+					       check_whole(op, &total);
+	if (err || op->variant.skip)
+		return err;
+	op_read_attr(op, &req->attr);
+	req->attr.etag = etag;
+	req->attr.size = total;
+	return 0;
+}
+
+int op_on_head(struct http_req *http)
+{
+	struct op *op = http->arg;
+
+	op->expect = UINT64_MAX;
+	if (op->req->op == STORE_GET && !op->variant.as_head &&
+	    (http->status == 200 || http->status == 206))
+		return check_get(op);
+	return 0;
+}
+
+int op_on_body(struct http_req *http, const void *data, size_t n)
+{
+	struct op *op = http->arg;
+	struct store_req *req = op->req;
+
+	if (op->expect == UINT64_MAX) {
+		buf_add(&op->body, data, n);
+		return op->body.failed ? -EMSGSIZE : 0;
+	}
+	if (http->body_received > op->expect || req->buf_len + n > req->buf_cap)
+		return refuse(op, "the server sent more bytes than announced");
+	memcpy(req->buf + req->buf_len, data, n);
+	req->buf_len += n;
+	if (req->progress)
+		req->progress(req, req->buf_len);
+	return 0;
+}
