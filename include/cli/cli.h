@@ -10,6 +10,7 @@
 
 int cli_mount(int argc, char **argv);
 int cli_umount(int argc, char **argv);
+int cli_recover(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_stats(int argc, char **argv);
 int cli_doctor(int argc, char **argv);

@@ -30,6 +30,7 @@ struct mount {
 	struct writebacks *writebacks; /* NULL: read-only */
 	struct vfs *vfs;
 	struct control *control;
+	bool leave; /* owed uploads stay in the journal at the end */
 };
 
 /* Answers "status" and "stats" as JSON, "summary" as lines of text; arg is the

@@ -88,6 +88,10 @@ bool writeback_has_base(struct writeback *wb);
  * reference until then. */
 void writeback_read(struct writeback *wb, struct fill_read *r);
 
+/* Bytes that are local, or holes, after writeback_fill. */
+MUST_CHECK int writeback_peek(struct writeback *wb, void *buf, size_t n,
+			      uint64_t off);
+
 /* Next data or hole at or after off, as lseek. -ENXIO past the end. */
 MUST_CHECK int writeback_seek(struct writeback *wb, uint64_t off, bool hole,
 			      uint64_t *ret);

@@ -53,7 +53,9 @@ struct inode {
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
 	bool journalled; /* the journal has a record of the wb */
-	bool failed; /* the last store failed for good: see the journal */
+	bool failed; /* the last flush failed; its writer was told */
+	int fail_error;
+	char *fail_why; /* of the last store that failed */
 	bool busy; /* its name or its stored version is being changed */
 	bool settling; /* its content goes to the cache: no change now */
 	bool deferred; /* closed under a temporary name */

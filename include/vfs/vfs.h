@@ -219,6 +219,21 @@ void vfs_stop(struct vfs *v);
  * rest is kept for recovery. Call once, before the first request. */
 MUST_CHECK int vfs_resume(struct vfs *v);
 
+/* ---- the journal, for r2fs recover ---- */
+
+MUST_CHECK int vfs_recover_list(struct vfs *v,
+				void (*fn)(uint64_t id,
+					   const struct journal_rec *rec,
+					   void *arg),
+				void *arg);
+/* Only entries that failed (else -EBUSY). retry: under the conditions of the
+ * first try, or over whatever is there now (force). export: the whole content
+ * into a new file. */
+MUST_CHECK int vfs_recover_retry(struct vfs *v, uint64_t id, bool force,
+				 char why[192]);
+MUST_CHECK int vfs_recover_drop(struct vfs *v, uint64_t id);
+MUST_CHECK int vfs_recover_export(struct vfs *v, uint64_t id, const char *path);
+
 /*
  * One read: off, len, done, arg filled by the caller, who keeps the struct
  * until done. done runs once, inline or on another thread; in it error, got

@@ -58,7 +58,7 @@ void inode_settle(struct vfs *v, struct inode *i);
 MUST_CHECK int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i);
 /* Bytes and record stay in the journal; the name is R2's again. */
-void inode_abandon(struct vfs *v, struct inode *i, int error, const char *why);
+void inode_abandon(struct vfs *v, struct inode *i);
 
 /* What shows of a changed inode, into the cache: its name, size, times. */
 void inode_publish_name(struct vfs *v, struct inode *i);

@@ -245,6 +245,11 @@ static void drain(struct mount *m)
 
 	if (!m->vfs || !vfs_owed(m->vfs))
 		return;
+	if (m->leave) {
+		log_info("mount", "%u uploads are left in the journal",
+			 vfs_owed(m->vfs));
+		return;
+	}
 	log_info("mount", "%u uploads are owed", vfs_owed(m->vfs));
 	left = vfs_drain(m->vfs, DRAIN_MS);
 	if (left)

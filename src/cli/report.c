@@ -319,10 +319,81 @@ static void add_document(struct buf *out, struct mount *m, bool counters)
 	buf_addstr(out, "}\n");
 }
 
+/* ---- recovery ---- */
+
+static void add_record(uint64_t id, const struct journal_rec *rec, void *arg)
+{
+	struct buf *out = arg;
+
+	buf_addf(out, "%llu  %-6s  %12llu bytes  %s", (ull)id,
+		 journal_state_name(rec->state), (ull)rec->size, rec->key);
+	if (rec->why)
+		buf_addf(out, "  (%s)", rec->why);
+	buf_addch(out, '\n');
+}
+
+static void say_outcome(struct buf *out, const char *what, ull id, int err,
+			const char *why)
+{
+	if (!err)
+		buf_addf(out, "entry %llu: %s\n", id, what);
+	else if (err == -EBUSY)
+		buf_addf(out, "error entry %llu belongs to a file in use\n",
+			 id);
+	else if (err == -EEXIST || err == -ESTALE)
+		buf_addf(out,
+			 "error entry %llu: another version is in R2; export "
+			 "it, or retry with --force to replace that version\n",
+			 id);
+	else
+		buf_addf(out, "error entry %llu: %s%s%s\n", id, strerror(-err),
+			 *why ? ": " : "", why);
+}
+
+static int recover(struct mount *m, const char *cmd, struct buf *out)
+{
+	char verb[16], path[256] = "", why[192] = "";
+	ull id = 0;
+	int err, n = sscanf(cmd, "%15s %llu %255[^\n]", verb, &id, path);
+
+	if (n == 1 && strcmp(verb, "list") == 0) {
+		err = vfs_recover_list(m->vfs, add_record, out);
+		if (!err && out->len == 0)
+			buf_addstr(out, "the journal is empty\n");
+		if (err)
+			buf_addf(out, "error %s\n", strerror(-err));
+		return 0;
+	}
+	if (n == 2 && strcmp(verb, "drop") == 0)
+		say_outcome(out, "dropped", id, vfs_recover_drop(m->vfs, id),
+			    why);
+	else if (n == 2 && (!strcmp(verb, "retry") || !strcmp(verb, "force"))) {
+		err = vfs_recover_retry(m->vfs, id, *verb == 'f', why);
+		say_outcome(out, "stored", id, err, why);
+	} else if (n == 3 && strcmp(verb, "export") == 0)
+		say_outcome(out, "exported", id,
+			    vfs_recover_export(m->vfs, id, path), why);
+	else
+		return -EINVAL;
+	return 0;
+}
+
 int report(const char *cmd, struct buf *out, void *arg)
 {
 	bool stats = strcmp(cmd, "stats") == 0;
 	struct mount *m = arg;
+
+	if (strncmp(cmd, "recover ", 8) == 0)
+		return recover(m, cmd + 8, out);
+	if (strcmp(cmd, "drain") == 0) {
+		buf_addf(out, "%u\n", vfs_drain(m->vfs, 0));
+		return 0;
+	}
+	if (strcmp(cmd, "leave") == 0) {
+		m->leave = true;
+		buf_addstr(out, "0\n");
+		return 0;
+	}
 
 	if (strcmp(cmd, "summary") == 0)
 		summarise(out, m);

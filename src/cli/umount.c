@@ -1,6 +1,7 @@
 /*
- * `r2fs umount`: unmounts and waits until the daemon has ended, so that a
- * script may mount again at once on the same cache folder.
+ * `r2fs umount`: waits for the uploads that are owed, unmounts and waits until
+ * the daemon has ended, so that a script may mount again at once on the same
+ * cache folder.
  *
  * The end is seen through a pidfd taken before the unmount: a daemon whose
  * parent does not reap it (a container without an init) keeps its number, and
@@ -20,7 +21,7 @@
 #include "cli/cli.h"
 #include "cli/control.h"
 
-enum { WAIT_S = 60 };
+enum { WAIT_S = 90, POLL_MS = 200, SAY_MS = 5000 };
 
 static pid_t daemon_pid(const char *mountpoint)
 {
@@ -34,6 +35,36 @@ static pid_t daemon_pid(const char *mountpoint)
 		pid = atoi(p + 7);
 	buf_release(&answer);
 	return pid;
+}
+
+static int ask_number(const char *mountpoint, const char *command)
+{
+	struct buf answer;
+	int n = 0;
+
+	buf_init(&answer, 1 << 20);
+	if (control_ask(mountpoint, command, &answer) == 0)
+		n = atoi(answer.data);
+	buf_release(&answer);
+	return n;
+}
+
+/* Until nothing is owed, however long R2 takes: interrupting loses nothing. */
+static void drain(const char *mountpoint)
+{
+	int left = ask_number(mountpoint, "drain"), said = -1;
+
+	for (unsigned ms = 0; left > 0; ms += POLL_MS) {
+		if (ms % SAY_MS == SAY_MS - POLL_MS && left != said) {
+			fprintf(stderr,
+				"r2fs umount: %d upload%s owed; waiting "
+				"(--force leaves them to the next mount)\n",
+				left, left == 1 ? " is" : "s are");
+			said = left;
+		}
+		usleep(POLL_MS * 1000);
+		left = ask_number(mountpoint, "drain");
+	}
 }
 
 static int run_fusermount(const char *mountpoint)
@@ -88,15 +119,20 @@ static int explain(const char *path, int err)
 
 int cli_umount(int argc, char **argv)
 {
-	const char *path = argc == 2 ? argv[1] : NULL;
+	bool force = argc == 3 && strcmp(argv[1], "--force") == 0;
+	const char *path = argc == 2 + force ? argv[1 + force] : NULL;
 	bool gone;
 	pid_t pid;
 	int err, pidfd;
 
 	if (!path || path[0] == '-') {
-		fprintf(stderr, "usage: r2fs umount MOUNTPOINT\n");
+		fprintf(stderr, "usage: r2fs umount [--force] MOUNTPOINT\n");
 		return path && !strcmp(path, "--help") ? 0 : 2;
 	}
+	if (force)
+		ask_number(path, "leave");
+	else
+		drain(path);
 	pid = daemon_pid(path);
 	pidfd = watch(pid);
 	err = detach(path);

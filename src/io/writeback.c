@@ -500,6 +500,11 @@ void writeback_read(struct writeback *wb, struct fill_read *r)
 	tasks_submit(wb->ws->config.tasks, &m->task);
 }
 
+int writeback_peek(struct writeback *wb, void *buf, size_t n, uint64_t off)
+{
+	return staged_read(wb->staged, buf, n, off);
+}
+
 int writeback_seek(struct writeback *wb, uint64_t off, bool hole, uint64_t *ret)
 {
 	uint64_t size = staged_size(wb->staged);

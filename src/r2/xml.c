@@ -281,6 +281,7 @@ static int run(struct parse *p, const void *body, size_t n)
 	err = xmlParseChunk(ctx, body, (int)n, 1);
 	if (err || !ctx->wellFormed || p->depth || !p->root_seen)
 		fail(p);
+	xmlFreeDoc(ctx->myDoc); /* a DTD makes one in spite of SAX */
 	xmlFreeParserCtxt(ctx);
 	buf_release(&p->text);
 	free(p->entry.name);

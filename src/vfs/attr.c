@@ -214,7 +214,7 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (!err && !writers) {
 		err = inode_flush(v, ctx, i);
 		if (err)
-			inode_abandon(v, i, err, "truncate failed");
+			inode_abandon(v, i);
 		else
 			inode_settle(v, i);
 	}

@@ -194,7 +194,7 @@ static void last_writer(struct vfs *v, struct inode *i)
 	mutex_unlock(&v->lock);
 	if (idle && !unlinked && writeback_dirty(wb)) {
 		if (failed)
-			inode_abandon(v, i, -EIO, "its writer was told");
+			inode_abandon(v, i);
 		else
 			inode_owe(v, i, 0);
 	}

@@ -170,6 +170,7 @@ struct inode *inode_get(struct vfs *v, uint64_t ino)
 void inode_free(struct inode *i)
 {
 	store_meta_release(&i->pairs);
+	free(i->fail_why);
 	free(i->name);
 	free(i->etag);
 	free(i);

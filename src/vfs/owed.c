@@ -53,7 +53,7 @@ static void run_owed(struct task *t)
 	if (err && may_pass(err))
 		again(v, j->inode);
 	else if (err)
-		inode_abandon(v, j->inode, err, "refused by R2");
+		inode_abandon(v, j->inode);
 	else
 		inode_settle(v, j->inode);
 	inode_put(v, j->inode);

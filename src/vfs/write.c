@@ -296,14 +296,39 @@ static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb)
 		writeback_unrecord(wb);
 }
 
-void inode_abandon(struct vfs *v, struct inode *i, int error, const char *why)
+/* The name is R2's again: to be asked for if an object may be there. */
+static void give_name_back(struct vfs *v, struct inode *i, int error)
+{
+	struct meta_rec rec = { .kind = META_FILE };
+	struct place p;
+	bool object;
+
+	if (inode_place(v, i, &p) || !p.parent)
+		return;
+	mutex_lock(&v->lock);
+	rec.ino = i->ino;
+	rec.size = i->size;
+	object = (i->etag && *i->etag) || error == -EEXIST || error == -ESTALE;
+	mutex_unlock(&v->lock);
+	if (object ? meta_put(v->meta, p.parent->ino, p.name, &rec, NULL) :
+		     meta_del(v->meta, p.parent->ino, p.name))
+		log_debug("vfs", "the cache cannot forget a name");
+	place_put(v, &p);
+}
+
+void inode_abandon(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
-	char key[STORE_KEY_MAX + 1] = "?";
-	struct place p;
+	char key[STORE_KEY_MAX + 1] = "?", why[192];
+	int error;
 
 	if (!wb)
 		return;
+	mutex_lock(&v->lock);
+	snprintf(why, sizeof(why), "%s",
+		 i->fail_why ? i->fail_why : "no answer from R2");
+	error = i->fail_error ? i->fail_error : -EIO;
+	mutex_unlock(&v->lock);
 	if (inode_key(v, i, key))
 		log_debug("vfs", "unlinked while its store failed");
 	if (record(v, i, wb, JOURNAL_FAILED, true, why))
@@ -313,11 +338,7 @@ void inode_abandon(struct vfs *v, struct inode *i, int error, const char *why)
 		  "r2fs recover, entry %llu",
 		  key, why, strerror(-error),
 		  (unsigned long long)writeback_id(wb));
-	if (inode_place(v, i, &p) == 0) {
-		if (p.parent && meta_del(v->meta, p.parent->ino, p.name))
-			log_debug("vfs", "the cache cannot forget a name");
-		place_put(v, &p);
-	}
+	give_name_back(v, i, error);
 	mutex_lock(&v->lock);
 	if (i->wb == wb && detach_locked(i)) {
 		i->checked_ns = 0;
@@ -436,6 +457,26 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
+/* Logs it and keeps it for the journal; false: nobody needs the file now. */
+static bool note_failure(struct vfs *v, struct inode *i, int err,
+			 const char *why)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	if (inode_key(v, i, key))
+		return false;
+	mutex_lock(&v->lock);
+	bool unlinked = i->unlinked;
+	i->fail_error = err;
+	free(i->fail_why);
+	i->fail_why = xstrdup(why[0] ? why : strerror(-err));
+	mutex_unlock(&v->lock);
+	if (!unlinked)
+		log_error("vfs", "%s could not be stored: %s (%s)", key,
+			  why[0] ? why : "no answer", strerror(-err));
+	return !unlinked;
+}
+
 int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
@@ -455,16 +496,8 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		err = store_content(v, ctx, i, wb, &r);
 		inode_end(v, i);
 	}
-	if (err && err != -EAGAIN) {
-		char key[STORE_KEY_MAX + 1] = "?";
-
-		if (inode_key(v, i, key))
-			err = 0;
-		else
-			log_error("vfs", "%s could not be stored: %s (%s)",
-				  key, r.why[0] ? r.why : "no answer",
-				  strerror(-err));
-	}
+	if (err && err != -EAGAIN && !note_failure(v, i, err, r.why))
+		err = 0;
 	if (!err)
 		unjournal(v, i, wb);
 	writeback_put(wb);

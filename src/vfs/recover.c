@@ -1,0 +1,158 @@
+/*
+ * The journal's failed entries, for the person who decides about them.
+ *
+ * Entries in other states belong to files in use; they are shown and not
+ * touched.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fsio.h"
+#include "vfs/key.h"
+#include "vfs/write.h"
+
+enum { STEP = 1 << 20 };
+
+struct lister {
+	struct stage *stage;
+	void (*fn)(uint64_t id, const struct journal_rec *rec, void *arg);
+	void *arg;
+};
+
+static void list_one(uint64_t id, void *arg)
+{
+	struct lister *l = arg;
+	struct journal_rec rec;
+
+	if (stage_read_record(l->stage, id, &rec))
+		return;
+	l->fn(id, &rec, l->arg);
+	journal_release(&rec);
+}
+
+int vfs_recover_list(struct vfs *v,
+		     void (*fn)(uint64_t id, const struct journal_rec *rec,
+				void *arg),
+		     void *arg)
+{
+	struct lister l = { .fn = fn, .arg = arg };
+
+	if (!v->config.writebacks)
+		return -EROFS;
+	l.stage = writebacks_stage(v->config.writebacks);
+	return stage_each(l.stage, list_one, &l);
+}
+
+/* Loads a failed entry; rec keeps what a target needs. */
+static int load(struct vfs *v, uint64_t id, struct journal_rec *rec,
+		struct writeback **ret)
+{
+	struct journal_rec given;
+	struct staged *staged;
+	struct stage *stage;
+	int err;
+
+	if (!v->config.writebacks)
+		return -EROFS;
+	stage = writebacks_stage(v->config.writebacks);
+	err = stage_read_record(stage, id, rec);
+	if (err)
+		return err;
+	if (rec->state != JOURNAL_FAILED)
+		err = -EBUSY;
+	if (!err)
+		err = staged_load(stage, id, &staged, &given);
+	if (!err)
+		err = writeback_resume(v->config.writebacks, staged, &given,
+				       ret);
+	if (err)
+		journal_release(rec);
+	return err;
+}
+
+int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
+{
+	struct writeback_target t = { .cid = meta_new_cid(v->meta) };
+	struct writeback_result r = { .why = "" };
+	struct writeback *wb = NULL;
+	struct journal_rec rec;
+	struct store_meta pairs;
+	int err = load(v, id, &rec, &wb);
+
+	if (err)
+		return err;
+	err = key_meta_unpack(rec.blob, rec.blob_len, &pairs);
+	t.key = rec.key;
+	t.meta = &pairs;
+	t.create = !force && rec.create;
+	t.if_match = !force && rec.etag[0] ? rec.etag : NULL;
+	if (!err)
+		err = writeback_store(wb, &t, NULL, &r);
+	if (!err)
+		writeback_discard(wb);
+	snprintf(why, 192, "%s", r.why);
+	writeback_put(wb);
+	store_meta_release(&pairs);
+	journal_release(&rec);
+	return err;
+}
+
+int vfs_recover_drop(struct vfs *v, uint64_t id)
+{
+	struct writeback *wb = NULL;
+	struct journal_rec rec;
+	int err = load(v, id, &rec, &wb);
+
+	if (err)
+		return err;
+	writeback_discard(wb);
+	writeback_abort(wb);
+	writeback_put(wb);
+	journal_release(&rec);
+	return 0;
+}
+
+static int copy_out(struct writeback *wb, int fd)
+{
+	uint64_t size = writeback_size(wb);
+	CLEANUP(free) void *buf = xmalloc(STEP);
+	int err = 0;
+
+	for (uint64_t off = 0; off < size && !err; off += STEP) {
+		size_t n = size - off < STEP ? size - off : STEP;
+
+		err = writeback_peek(wb, buf, n, off);
+		if (!err) {
+			ssize_t put = fsio()->pwrite(fd, buf, n, (off_t)off);
+
+			err = put < 0 ? (int)put : 0;
+		}
+	}
+	return err ? err : fsio()->fsync(fd);
+}
+
+int vfs_recover_export(struct vfs *v, uint64_t id, const char *path)
+{
+	struct writeback *wb = NULL;
+	struct journal_rec rec;
+	int fd, err = load(v, id, &rec, &wb);
+
+	if (err)
+		return err;
+	fd = fsio()->open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	err = fd < 0 ? fd : writeback_fill(wb, NULL);
+	if (!err)
+		err = copy_out(wb, fd);
+	if (fd >= 0)
+		close(fd);
+	if (err && fd >= 0)
+		fsio()->unlink(path);
+	writeback_put(wb);
+	journal_release(&rec);
+	return err;
+}
