@@ -55,7 +55,7 @@ struct journal_rec {
 enum { JOURNAL_MAX = 64 << 20 }; /* bytes of a record */
 
 void journal_encode(struct buf *out, const struct journal_rec *rec);
-/* Gives everything in rec; journal_release. -EBADMSG leaves it zeroed. */
+/* text[n] is NUL. Gives everything in rec; journal_release. -EBADMSG leaves it zeroed. */
 MUST_CHECK int journal_decode(const char *text, size_t n,
 			      struct journal_rec *rec);
 void journal_release(struct journal_rec *rec);

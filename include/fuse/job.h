@@ -37,6 +37,17 @@ void job_settle(struct job *j);
 void job_reply_entry(struct job *j, const struct vfs_entry *e);
 
 struct ops_context *ops_context(fuse_req_t req);
+
+static inline void ops_begin(struct ops_context *c)
+{
+	__atomic_add_fetch(&c->pending, 1, __ATOMIC_RELAXED);
+}
+
+static inline void ops_end(struct ops_context *c)
+{
+	__atomic_sub_fetch(&c->pending, 1, __ATOMIC_RELEASE);
+}
+
 double ops_seconds(int64_t ttl_ns);
 void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p);
 /* Is a fatal signal waiting for this thread? */

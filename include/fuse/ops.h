@@ -12,6 +12,8 @@ struct ops_context {
 	struct tasks *tasks;
 	void (*ready)(void *arg);
 	void *arg;
+	unsigned pending; /* atomic: requests that other threads will answer;
+			   * the session may not go before they have */
 };
 
 struct fuse_lowlevel_ops;

@@ -187,7 +187,10 @@ static int read_record(struct stage *s, uint64_t id, const char *kind,
 		return -EBADMSG;
 	text = xmalloc(st.st_size + 1);
 	n = fsio()->pread(fd, text, st.st_size, 0);
-	return n < 0 ? (int)n : journal_decode(text, n, rec);
+	if (n < 0)
+		return (int)n;
+	text[n] = 0;
+	return journal_decode(text, n, rec);
 }
 
 int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)

@@ -83,11 +83,13 @@ static void job_run(struct task *t)
 {
 	struct job *j = container_of(t, struct job, task);
 	const struct vfs_ctx ctx = { .interrupt = j->interrupt };
+	struct ops_context *c = ops_context(j->req);
 	int err = j->call(j, &ctx);
 
 	if (err)
 		job_error(j, err);
 	job_free(j);
+	ops_end(c);
 }
 
 void job_start(struct job *tried)
@@ -111,6 +113,7 @@ void job_start(struct job *tried)
 	}
 	j->interrupt = store_interrupt_create();
 	j->task.run = job_run;
+	ops_begin(ops_context(j->req));
 	fuse_req_interrupt_func(j->req, job_interrupted, j);
 	tasks_submit(ops_context(j->req)->tasks, &j->task);
 }

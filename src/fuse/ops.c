@@ -288,6 +288,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino,
 struct read_job {
 	struct vfs_read read;
 	fuse_req_t req;
+	struct ops_context *context;
 	struct task cancel;
 	atomic_uint refs; /* the read, and a cancel under way */
 	struct mutex lock;
@@ -298,10 +299,13 @@ struct read_job {
 
 static void read_put(struct read_job *j)
 {
+	struct ops_context *c = j->context;
+
 	if (atomic_fetch_sub(&j->refs, 1) > 1)
 		return;
 	mutex_release(&j->lock);
 	free(j);
+	ops_end(c);
 }
 
 static void reply_read(struct read_job *j)
@@ -387,6 +391,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct read_job *j = xcalloc(1, sizeof(*j));
 
 	j->req = req;
+	j->context = ops_context(req);
+	ops_begin(j->context);
 	j->cancel.run = read_cancel;
 	atomic_init(&j->refs, 1);
 	mutex_init(&j->lock);

@@ -32,9 +32,12 @@
 #include "base/log.h"
 #include "fuse/ops.h"
 
+enum { PENDING_US = 1000 };
+
 struct session {
 	const struct session_config *config;
 	struct fuse_session *se;
+	struct ops_context *context;
 	pthread_t signals;
 	atomic_bool over;
 };
@@ -254,6 +257,8 @@ static int serve(struct session *s)
 	if (err)
 		return -err;
 	err = loop(s);
+	while (__atomic_load_n(&s->context->pending, __ATOMIC_ACQUIRE))
+		usleep(PENDING_US);
 	atomic_store(&s->over, true);
 	pthread_kill(s->signals, SIGUSR2);
 	pthread_join(s->signals, NULL);
@@ -264,8 +269,8 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 		size_t why_len)
 {
 	struct ops_context context = { v, config->tasks, config->ready,
-				       config->arg };
-	struct session s = { .config = config };
+				       config->arg, 0 };
+	struct session s = { .config = config, .context = &context };
 	char *options = mount_options(config);
 	char name[] = "r2fs", flag[] = "-o";
 	char *argv[] = { name, flag, options, NULL };
