@@ -13,10 +13,10 @@
 
 #include "base/cleanup.h"
 
-/* zarr, pip, git, rsync, sed, Python's tempfile, editors */
+/* zarr, pip, git, rsync, sed, Python's tempfile and byte code, editors */
 #define TEMPORARY_NAMES \
 	"*.partial:*.tmp:*.tmp.*:.tmp*:*.part:tmp_obj_*:tmp_pack_*:tmp_idx_*:" \
-	".*.??????:sed??????:tmp????????"
+	".*.??????:sed??????:tmp????????:*.pyc.*"
 
 #define AT(field) offsetof(struct config, field)
 #define ANY	  0, UINT64_MAX

@@ -308,6 +308,7 @@ class OldTools(Reader):
         m = self.mount()
         argv = [sys.executable, "-c", "import mounted_package.sub.b"]
         env = dict(CLEAN_ENV, PYTHONPATH=m.path + "/lib")
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         self.assertEqual(run(*argv, env=env).stdout, "43\n")
         self.server.reset()
         drop_kernel_cache()
