@@ -94,7 +94,8 @@ MUST_CHECK int vfs_statfs(struct vfs *v, struct statvfs *ret);
  */
 MUST_CHECK ssize_t vfs_getxattr(struct vfs *v, const struct vfs_ctx *ctx,
 				uint64_t ino, const char *name, char **ret);
-/* Names, each NUL-terminated. */
+/* Names, each NUL-terminated. Of a file that is not open and whose headers
+ * nobody has seen, what is known: none. */
 MUST_CHECK ssize_t vfs_listxattr(struct vfs *v, const struct vfs_ctx *ctx,
 				 uint64_t ino, char **ret);
 

@@ -2,9 +2,10 @@
  * Extended attributes: what the object's metadata says.
  *
  * ls -l and cp -a probe security.* and system.posix_acl_* for every file;
- * those are answered here, a request each would cost more than the data. Only
- * a user.* question about an object whose headers nobody has seen asks R2
- * (one HEAD, remembered).
+ * those are answered here, a request each would cost more than the data. Newer
+ * ls (coreutils 9.4) asks for the list of names instead, so that is answered
+ * from what is known unless the file is open. Only a user.* question about an
+ * object whose headers nobody has seen asks R2 (one HEAD, remembered).
  *
  * s3fs keeps its set in x-amz-meta-xattr as percent-encoded JSON of base64
  * values; that form is read with a scanner for exactly this shape.
@@ -253,6 +254,16 @@ ssize_t vfs_getxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	return r;
 }
 
+/* May a list of attributes cost a request? For a file that is open: cp and tar
+ * ask for what they copy. For others it is ls, looking for ACLs. */
+static bool worth_asking(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool yes = i->flags & META_HAS_HEADERS || i->opens > 0 || i->wb;
+	mutex_unlock(&v->lock);
+	return yes;
+}
+
 ssize_t vfs_listxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		      char **ret)
 {
@@ -264,7 +275,7 @@ ssize_t vfs_listxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	*ret = NULL;
 	if (!i)
 		return -ESTALE;
-	r = load(v, ctx, i, &ps);
+	r = worth_asking(v, i) ? load(v, ctx, i, &ps) : 0;
 	inode_put(v, i);
 	if (r)
 		return r;

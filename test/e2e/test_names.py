@@ -86,7 +86,9 @@ class Names(Case):
         self.server.put("zz", b"", Metadata={"colour": "red"})
         m = self.mount()
         for n in ("s3fs", "rclone", "link", "zz"):
-            os.listxattr(f"{m.path}/{n}", follow_symlinks=False)
+            with self.assertRaises(OSError):
+                os.getxattr(f"{m.path}/{n}", "user.none",
+                            follow_symlinks=False)
         m.unmount()
         m = self.mount(cache=m.cache)
         st = os.stat(m.path + "/s3fs")
@@ -99,6 +101,19 @@ class Names(Case):
         self.assertEqual(os.getxattr(m.path + "/zz", "user.r2fs.key"), b"zz")
         with self.assertRaises(OSError):
             os.getxattr(m.path + "/zz", "security.selinux")
+
+    def test_a_list_of_attributes_costs_no_request_for_ls(self):
+        self.server.put("d/x", b"1", Metadata={"colour": "red"})
+        m = self.mount()
+        os.listdir(m.path + "/d")
+        self.server.reset()
+        path = m.path + "/d/x"
+        self.assertEqual(os.listxattr(path), [])
+        self.assertEqual(self.requests(), 0)
+        with open(path) as f:
+            self.assertEqual(os.listxattr(f.fileno()), ["user.colour"])
+        self.assertEqual(os.listxattr(path), ["user.colour"])
+        self.assertEqual(self.server.stats()["ops"]["HEAD"], 1)
 
     def test_prefix_mount(self):
         self.server.put("a/b/c", b"1")
