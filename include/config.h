@@ -30,7 +30,7 @@ struct config { /* strings are owned */
 	bool read_only, allow_other, foreground;
 	bool writeback;
 	uint64_t part_size; /* 0: chosen by size */
-	char *temporary_names;
+	char *temporary_names, *lock_names;
 	bool sloppy; /* unknown -o words are ignored (mount -s) */
 	uint64_t max_connections;
 	int64_t deadline_ns;

@@ -132,6 +132,12 @@ static const struct option options[] = {
 	  STRING,
 	  AT(temporary_names),
 	  ANY },
+	{ { "lock-names", "LIST", "*.lock:*.lck:*.pid:*.LOCK:lock:LOCK", NULL,
+	    "patterns, separated by colons, of files that O_EXCL takes in R2 "
+	    "at once; others it takes when they are closed" },
+	  STRING,
+	  AT(lock_names),
+	  ANY },
 	{ { "uid", "UID", NULL, NULL,
 	    "owner, by number, of files that name none (default: who mounts)" },
 	  NUMBER,

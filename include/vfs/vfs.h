@@ -48,6 +48,7 @@ struct vfs_config {
 	mode_t umask; /* cleared from every mode shown */
 	struct writebacks *writebacks; /* NULL: read-only */
 	bool journal_close; /* --writeback: close ends at the journal */
+	const char *locks; /* the same, of files that O_EXCL takes in R2 at once */
 	const char *temporary; /* name patterns (fnmatch), by colons, of
 				* files whose upload waits for their rename */
 };
@@ -161,8 +162,8 @@ struct vfs_owner { /* of what is made */
 	mode_t mode; /* umask applied */
 };
 
-/* Counts a lookup on the entry, as vfs_lookup. O_EXCL: -EEXIST; unless the
- * name is a temporary one, R2 then has an (empty) object on return. */
+/* Counts a lookup on the entry, as vfs_lookup. O_EXCL: -EEXIST, at once if the
+ * name is there or is a lock's, else when the file is stored. */
 MUST_CHECK int vfs_create(struct vfs *v, const struct vfs_ctx *ctx,
 			  uint64_t parent, const char *name,
 			  const struct vfs_owner *owner, int flags,

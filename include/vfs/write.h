@@ -86,6 +86,8 @@ bool inode_unowe(struct vfs *v, struct inode *i);
 
 /* Is name one of those that wait for their rename? */
 bool name_is_temporary(const struct vfs *v, const char *name);
+/* Is it one that O_EXCL shall take in R2 at once? */
+bool name_is_lock(const struct vfs *v, const char *name);
 
 /* ---- attr.c: metadata ---- */
 

@@ -200,7 +200,8 @@ static int build_vfs(struct mount *m, char *why)
 				 .dir_mode = c->dir_mode,
 				 .umask = c->umask,
 				 .journal_close = c->writeback,
-				 .temporary = c->temporary_names };
+				 .temporary = c->temporary_names,
+				 .locks = c->lock_names };
 	int err;
 
 	m->pool = pool_create(c->memory);

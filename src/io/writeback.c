@@ -291,6 +291,14 @@ bool writeback_dirty(struct writeback *wb)
 	return dirty;
 }
 
+bool writeback_same_content(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool same = wb->base_key && wb->data_gen == wb->stored_data_gen;
+	mutex_unlock(&wb->lock);
+	return same;
+}
+
 bool writeback_has_base(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);

@@ -2,8 +2,10 @@
  * Making and removing names.
  *
  * A created file is in R2 when it is closed, not before: one PUT, whatever the
- * program does in between. Only O_EXCL asks R2 at once, since that is how
- * programs on several machines lock; a temporary name is nobody's lock.
+ * program does in between, and for O_EXCL under the condition that nothing is
+ * there. Copying programs use O_EXCL for every file, and asking R2 twice for
+ * each would be a high price; a name that looks like a lock's is taken at once,
+ * since that is how programs on several machines exclude each other.
  *
  * The kernel holds the directory while it creates or removes a name in it, so
  * nothing else of this mount touches the name meanwhile.
@@ -157,7 +159,7 @@ static int claim(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 }
 
 static int start_file(struct vfs *v, const struct vfs_ctx *ctx,
-		      struct inode *i, bool exclusive)
+		      struct inode *i, bool exclusive, bool lock)
 {
 	struct writeback *wb;
 	int err = inode_stage(v, i, true, &wb);
@@ -169,7 +171,7 @@ static int start_file(struct vfs *v, const struct vfs_ctx *ctx,
 	i->writers++; /* until the handle is there: nobody settles it */
 	mutex_unlock(&v->lock);
 	inode_publish_name(v, i);
-	if (exclusive)
+	if (lock)
 		err = claim(v, ctx, i);
 	mutex_lock(&v->lock);
 	i->writers--;
@@ -185,15 +187,16 @@ static int create_new(struct vfs *v, const struct vfs_ctx *ctx,
 		      const struct vfs_owner *owner, int flags,
 		      struct vfs_entry *ret, struct vfs_file **ret_file)
 {
-	bool exclusive = flags & O_EXCL && !name_is_temporary(v, name);
+	bool exclusive = flags & O_EXCL;
+	bool lock = exclusive && name_is_lock(v, name);
 	struct inode *i;
 	bool keep;
 	int err;
 
-	if (exclusive && ctx->nowait)
+	if (lock && ctx->nowait)
 		return -EAGAIN;
 	i = new_inode(v, dir, name, META_FILE, owner);
-	err = start_file(v, ctx, i, exclusive);
+	err = start_file(v, ctx, i, exclusive, lock);
 	if (!err)
 		err = vfs_open(v, ctx, i->ino, flags & ~(O_TRUNC | O_CREAT),
 			       ret_file, &keep);

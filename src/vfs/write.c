@@ -22,9 +22,9 @@
 
 enum { NS_PER_S = 1000000000 };
 
-bool name_is_temporary(const struct vfs *v, const char *name)
+static bool matches(const char *patterns, const char *name)
 {
-	CLEANUP(free) char *list = xstrdup(v->config.temporary);
+	CLEANUP(free) char *list = xstrdup(patterns);
 	char *save = NULL;
 
 	for (char *p = list ? strtok_r(list, ":", &save) : NULL; p;
@@ -32,6 +32,16 @@ bool name_is_temporary(const struct vfs *v, const char *name)
 		if (fnmatch(p, name, 0) == 0)
 			return true;
 	return false;
+}
+
+bool name_is_temporary(const struct vfs *v, const char *name)
+{
+	return matches(v->config.temporary, name);
+}
+
+bool name_is_lock(const struct vfs *v, const char *name)
+{
+	return matches(v->config.locks, name);
 }
 
 /* ---- one at a time ---- */
@@ -441,17 +451,25 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
 	struct place p;
-	uint64_t cid = meta_new_cid(v->meta);
+	uint64_t cid = 0;
 	int err = inode_place(v, i, &p);
 
 	if (err)
 		return 0; /* unlinked: nobody can find it */
 	err = inode_key(v, i, key);
+	mutex_lock(&v->lock);
+	if (writeback_same_content(wb))
+		cid = i->cid;
+	mutex_unlock(&v->lock);
+	if (!cid)
+		cid = meta_new_cid(v->meta);
 	inode_pairs(v, i, &pairs);
 	if (!err)
 		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
-	if (!err && r->stored)
+	if (!err && r->stored) {
 		stored(v, i, &p, r, cid, &pairs);
+		fill_moved(v->config.fills, cid, key, r->etag.s);
+	}
 	store_meta_release(&pairs);
 	place_put(v, &p);
 	return err;
