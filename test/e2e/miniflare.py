@@ -6,6 +6,7 @@ import subprocess
 from harness import BUCKET, CLEAN_ENV, HERE, KEY, SECRET, Server
 
 SCRIPT = os.path.join(HERE, "../servers/miniflare/server.mjs")
+NODE = os.path.join(HERE, "../../.venv/bin/node")  # of scripts/setup test
 
 
 class Miniflare:
@@ -16,7 +17,7 @@ class Miniflare:
         env = dict(CLEAN_ENV, R2_ACCESS_KEY_ID=KEY,
                    R2_SECRET_ACCESS_KEY=SECRET)
         self.process = subprocess.Popen(
-            ["node", SCRIPT, BUCKET], stdout=subprocess.PIPE,
+            [NODE, SCRIPT, BUCKET], stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True, env=env)
         for line in self.process.stdout:
             if line.startswith("endpoint "):
