@@ -6,7 +6,9 @@
  * for every submitted request, on an event-loop thread, and must not block.
  * on_head and on_body run on the same thread, in order, before done().
  *
- * The transport does not retry, does not follow redirects, never decodes a
+ * The transport does not retry, not even on a connection the server had
+ * closed meanwhile, because only the caller knows whether a request may reach
+ * the server twice. It does not follow redirects, never decodes a
  * Content-Encoding and never sends "Expect".
  */
 #ifndef NET_HTTP_H
@@ -33,15 +35,21 @@ struct http_req {
 	const char *url; /* absolute; path and query already encoded, sent as is */
 	const struct http_header *headers;
 	unsigned nheaders;
-	/* body to send: memory, or a file range when body_fd >= 0; -EBADMSG
-	 * if the file ends before it */
+	/* body to send: memory, or a file range (read with base/fsio.h) when
+	 * body_fd >= 0; -EBADMSG if the file ends before it */
 	const void *body;
 	int body_fd; /* -1 if none */
 	off_t body_off;
 	uint64_t body_len; /* Content-Length is always sent for PUT and POST */
 	uint64_t not_before_ns; /* monotonic: delayed start (retry backoff), 0 now */
 	uint64_t deadline_ns; /* monotonic: fails with -ETIMEDOUT, 0 = none */
-	uint32_t stall_ms; /* no byte moved for so long: -ETIMEDOUT, 0 = none */
+	/* Bytes a second: each byte of the body that is sent puts deadline_ns
+	 * off by its share, so that a large body has its time and a server
+	 * that takes none of it has not. 0: the deadline stands. */
+	uint32_t send_rate;
+	/* no byte moved for so long, either way and counting what the other
+	 * end has not acknowledged yet: -ETIMEDOUT, 0 = none */
+	uint32_t stall_ms;
 
 	/* the answer */
 	/* Status line and headers have arrived (1xx excluded). Non-zero return
@@ -55,8 +63,12 @@ struct http_req {
 	char error_text[160]; /* what the transport says about error */
 	int64_t content_length; /* -1 unknown */
 	uint64_t body_received;
+	uint64_t body_sent;
 	uint64_t first_byte_ns; /* submit to first header byte, 0 if none */
 	bool fresh_connection; /* this request opened its connection */
+	bool sent; /* the server may have seen it */
+	bool stale; /* error: a kept connection was closed; no answer began */
+	bool unreadable; /* error: the body could not be read from body_fd */
 
 	void *arg; /* the caller's */
 	struct list link; /* the transport's while submitted */

@@ -10,17 +10,24 @@
  * transfers.
  *
  * Easy handles are reused: making one costs more than a small request.
+ *
+ * curl repeats a request by itself when a kept connection turns out to be
+ * closed. A write would then be done twice without anybody knowing that it
+ * may have been; the pre-request hook sees the repetition and refuses it.
  */
 #include <curl/curl.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
+#include <sys/ioctl.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/fsio.h"
 #include "base/lock.h"
 #include "net/http_impl.h"
 
@@ -29,6 +36,7 @@ enum {
 	MAX_HEADER_BYTES = 32768,
 	TICK_MS = 200, /* how often deadlines and stalls are looked at */
 	RECEIVE_BYTES = 512 * 1024,
+	SEND_BYTES = 256 * 1024,
 };
 
 struct loop;
@@ -50,6 +58,8 @@ struct transfer {
 	int abort; /* -errno a callback returned */
 	uint64_t sent;
 	uint64_t started_ns, moved_ns;
+	unsigned requests; /* curl has sent for this transfer */
+	int unacked; /* bytes in the socket when last looked at */
 	struct transfer *next_free;
 };
 
@@ -193,6 +203,20 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return t->abort ? 0 : n;
 }
 
+/* Runs when the request is about to be sent on an open connection. */
+static int on_request(void *arg, char *ip, char *local_ip, int port,
+		      int local_port)
+{
+	struct transfer *t = arg;
+
+	if (t->requests++) {
+		t->req->stale = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	t->req->sent = true;
+	return CURL_PREREQFUNC_OK;
+}
+
 static size_t on_send(char *to, size_t size, size_t n, void *arg)
 {
 	struct transfer *t = arg;
@@ -208,9 +232,12 @@ static size_t on_send(char *to, size_t size, size_t n, void *arg)
 		memcpy(to, (const char *)req->body + t->sent, n);
 		r = n;
 	} else {
-		r = n ? pread(req->body_fd, to, n, req->body_off + t->sent) : 0;
+		r = n ? fsio()->pread(req->body_fd, to, n,
+				      req->body_off + (off_t)t->sent) :
+			0;
 		if (r < 0 || (r == 0 && n > 0)) {
-			t->abort = r < 0 ? -errno : -EBADMSG;
+			t->req->unreadable = true;
+			t->abort = r < 0 ? (int)r : -EBADMSG;
 			return CURL_READFUNC_ABORT;
 		}
 	}
@@ -238,16 +265,22 @@ static const char *method_name(enum http_method m)
 	return names[m];
 }
 
+/* "name;" is curl's way to send a header without a value. */
 static void set_headers(struct transfer *t)
 {
 	const struct http_req *req = t->req;
-	char line[8192];
+	struct buf line;
 
+	buf_init(&line, MAX_HEADER_BYTES);
 	for (unsigned i = 0; i < req->nheaders; i++) {
-		snprintf(line, sizeof(line), "%s: %s", req->headers[i].name,
-			 req->headers[i].value);
-		t->headers = curl_slist_append(t->headers, line);
+		const struct http_header *h = &req->headers[i];
+
+		buf_reset(&line);
+		buf_addf(&line, *h->value ? "%s: %s" : "%s;", h->name,
+			 h->value);
+		t->headers = curl_slist_append(t->headers, line.data);
 	}
+	buf_release(&line);
 	t->headers = curl_slist_append(t->headers, "Expect:");
 	t->headers = curl_slist_append(t->headers, "Accept:");
 	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
@@ -291,6 +324,9 @@ static void set_options(struct transfer *t)
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)h->config.connect_timeout_ms);
+	curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BYTES);
+	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
@@ -322,6 +358,8 @@ static struct transfer *transfer_new(struct loop *l)
 	t->head_given = false;
 	t->abort = 0;
 	t->sent = 0;
+	t->requests = 0;
+	t->unacked = 0;
 	return t;
 }
 
@@ -342,6 +380,7 @@ static void transfer_end(struct transfer *t, int error, const char *text)
 
 	curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
 	req->fresh_connection = connects > 0;
+	req->body_sent = t->sent;
 	atomic_fetch_add(&l->http->opened, connects);
 	atomic_fetch_add(&l->http->received, req->body_received);
 	atomic_fetch_add(&l->http->sent, t->sent);
@@ -414,6 +453,32 @@ static uint64_t start_waiting(struct loop *l, bool ending)
 	return wake;
 }
 
+static bool past_deadline(const struct transfer *t, uint64_t now)
+{
+	const struct http_req *req = t->req;
+	uint64_t more =
+		req->send_rate ? t->sent * 1000 / req->send_rate * 1000000 : 0;
+
+	return req->deadline_ns && now >= req->deadline_ns + more;
+}
+
+/* The kernel takes megabytes that travel for seconds after on_send. */
+static bool stalled(struct transfer *t, uint64_t now)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	int unacked = 0;
+
+	if (!t->req->stall_ms)
+		return false;
+	curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd);
+	if (t->sent && fd != CURL_SOCKET_BAD &&
+	    ioctl(fd, SIOCOUTQ, &unacked) == 0 && unacked != t->unacked) {
+		t->unacked = unacked;
+		t->moved_ns = now;
+	}
+	return now - t->moved_ns > t->req->stall_ms * 1000000ull;
+}
+
 static void check_active(struct loop *l, bool ending)
 {
 	uint64_t now = clock_mono_ns();
@@ -424,10 +489,9 @@ static void check_active(struct loop *l, bool ending)
 
 		if (ending || is_cancelled(req))
 			transfer_end(t, -ECANCELED, "cancelled");
-		else if (req->deadline_ns && now >= req->deadline_ns)
+		else if (past_deadline(t, now))
 			transfer_end(t, -ETIMEDOUT, "the deadline ended");
-		else if (req->stall_ms &&
-			 now - t->moved_ns > req->stall_ms * 1000000ull)
+		else if (stalled(t, now))
 			transfer_end(t, -ETIMEDOUT, "no byte moved");
 	}
 }
@@ -445,8 +509,13 @@ static void reap(struct loop *l)
 			continue;
 		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE,
 				  (char **)&t);
-		if (t->abort)
+		if (t->req->unreadable)
+			transfer_end(t, t->abort, "the body cannot be read");
+		else if (t->abort)
 			transfer_end(t, t->abort, "refused by the caller");
+		else if (t->req->stale)
+			transfer_end(t, -ECONNRESET,
+				     "the server had closed the connection");
 		else
 			transfer_end(t, errno_of(code),
 				     code == CURLE_OK ? "" :
@@ -513,8 +582,9 @@ static void curl_submit(struct http *base, struct http_req *req)
 	req->status = req->error = 0;
 	req->error_text[0] = 0;
 	req->content_length = -1;
-	req->body_received = req->first_byte_ns = 0;
-	req->fresh_connection = false;
+	req->body_received = req->body_sent = req->first_byte_ns = 0;
+	req->fresh_connection = req->sent = false;
+	req->stale = req->unreadable = false;
 	req->cancelled = 0;
 	req->impl = NULL;
 	req->loop = l;
@@ -544,10 +614,9 @@ static const char *curl_header_value(struct http *base,
 	return req->impl ? find_header(req->impl, name) : NULL;
 }
 
-static void curl_each(struct http *base, const struct http_req *req,
-		      void (*fn)(const char *name, const char *value,
-				 void *arg),
-		      void *arg)
+static void
+curl_each(struct http *base, const struct http_req *req,
+	  void (*fn)(const char *name, const char *value, void *arg), void *arg)
 {
 	const struct transfer *t = req->impl;
 
@@ -617,7 +686,8 @@ static int loop_start(struct curl_http *h, struct loop *l, unsigned nloops)
 	if (!l->multi)
 		BUG("curl_multi_init");
 	curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, (long)l->max_active);
-	curl_multi_setopt(l->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+	curl_multi_setopt(l->multi, CURLMOPT_PIPELINING,
+			  (long)CURLPIPE_NOTHING);
 	err = pthread_create(&l->thread, NULL, run_loop, l);
 	if (err)
 		return -err;
