@@ -1,8 +1,8 @@
 /*
  * One operation on its way to R2 and back, as the files that carry it share
  * it: r2.c admits and ends operations, attempt.c sends, judges and repeats
- * one, receive.c takes what arrives, finish.c makes the result of an answer.
- * Nobody else includes this.
+ * one, settle.c finds out what became of a write, receive.c takes what
+ * arrives, finish.c makes the result of an answer. Nobody else includes this.
  *
  * An operation belongs to one thread at a time: whoever runs its submit, a
  * transport thread inside its callbacks, or a worker. Only what is marked is
@@ -20,6 +20,15 @@
 #include "store/store_impl.h"
 
 enum op_state { OP_QUEUED, OP_ATTEMPT, OP_PARSE, OP_ENDED };
+
+enum op_question { /* a HEAD in the place of a write */
+		   ASK_NOTHING,
+		   ASK_OURS, /* is what refuses the write our own doing? */
+		   ASK_FREE, /* may it be done, by a server that knows no conditions? */
+};
+
+/* Bytes a second at which a body being sent earns its deadline. */
+enum { SEND_RATE = 32 * 1024 };
 
 struct r2 {
 	struct store base;
@@ -39,7 +48,8 @@ struct r2 {
 	unsigned live; /* operations not yet ended */
 	uint64_t halved_ns;
 	int64_t skew_s;
-	bool no_conditions; /* the server answered 501 to a condition */
+	bool no_conditions; /* the server knows no conditional writes */
+	bool no_merge; /* the server cannot merge metadata */
 	struct store_counters counters;
 };
 
@@ -57,17 +67,28 @@ struct op {
 	struct creds_set *creds;
 	struct buf body; /* LIST and error bodies */
 	uint64_t started_ns, deadline_ns;
-	unsigned tries;
+	bool fixed_deadline; /* the caller's: nothing puts it off */
+	uint64_t sent_max; /* most body bytes of any attempt */
+	unsigned tries, stale_tries;
 	bool creds_tried, skew_tried, encoding_tried;
 	bool wrong_answer; /* refused in on_head: see why */
-	bool confirm; /* asking whether a refused write was our own */
-	int refused; /* what the write is answered if it was not */
+	bool maybe_done; /* a write the server may have done unheard */
+	enum op_question question;
+	int refused; /* what the write is answered if it was not ours */
+	char settled_why[64]; /* of an answer given to a question */
 	uint64_t expect; /* body bytes of this attempt, UINT64_MAX unknown */
 	struct xml_error error;
 	char ray[40];
 };
 
 bool op_is_write(const struct store_req *req);
+
+/* settle.c */
+bool op_has_conditions(const struct store_req *req);
+void op_ask(struct op *op, enum op_question question);
+/* What the answer to a write, or to a question about one, means. */
+struct verdict op_settle(struct op *op, int status, struct verdict v);
+void op_learn(struct op *op); /* after a success */
 
 /* r2.c: gives the outcome to the caller and frees op. */
 void op_end(struct op *op, int error);

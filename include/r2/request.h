@@ -22,12 +22,10 @@ MUST_CHECK int request_target_init(struct request_target *t,
 				   const char *region);
 void request_target_release(struct request_target *t);
 
-enum { REQUEST_HEADERS = 24 + 64 }; /* 64 metadata pairs */
-
 struct request { /* owns what http.url and http.headers point at */
 	struct buf url, auth, scratch;
-	struct http_header headers[REQUEST_HEADERS];
-	unsigned nheaders;
+	struct http_header *headers;
+	unsigned nheaders, max_headers;
 	struct buf document; /* a body made here: XML */
 	struct buf source; /* x-amz-copy-source */
 	struct buf meta_names;
@@ -46,7 +44,21 @@ struct request_variant {
 	bool as_head; /* send HEAD for the key instead */
 	bool any_encoding; /* accept the stored Content-Encoding */
 	bool unconditional; /* the server knows no conditions on writes */
+	bool no_merge; /* the server cannot merge metadata: replace it */
 };
+
+/* Is req complete and fit to be sent? -EINVAL, -E2BIG (metadata, keys) with
+ * the reason in why. What would reach another object than meant, or break out
+ * of a header, is refused here. */
+MUST_CHECK int request_check(const struct store_req *req, char *why,
+			     size_t why_len);
+
+/* The sorted, encoded query of req sent as op (HEAD in its place has none). */
+void request_query(struct buf *out, const struct store_req *req,
+		   enum store_op op);
+
+/* The XML body of req; empty if it has none. */
+void request_document(struct buf *b, const struct store_req *req);
 
 /* Fills r for one attempt at req at time_s (corrected for skew) and sets
  * method, url and headers of http. -ENAMETOOLONG. */

@@ -11,6 +11,7 @@
 
 enum retry_class {
 	RETRY_NO,
+	RETRY_NOW, /* another form of the request, or another connection */
 	RETRY_BACKOFF, /* transient: exponential, full jitter */
 	RETRY_THROTTLE, /* 429/503: at least a second, fewer in flight */
 	RETRY_CREDS, /* 401: once, after reading the credentials again */
@@ -24,6 +25,10 @@ struct verdict {
 
 /* status: HTTP; code: the S3 error code, "" if the body had none. */
 struct verdict retry_judge(int status, const char *code);
+
+/* The status that an <Error> with this code comes with, for one in the body
+ * of a 200; 500 for an unknown one. */
+int retry_status(const char *code);
 
 /* A transport error (-errno of net/http.h). */
 struct verdict retry_judge_transport(int error);

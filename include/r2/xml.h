@@ -25,12 +25,39 @@ bool xml_parse_error(const void *body, size_t n, struct xml_error *ret);
 MUST_CHECK int xml_parse_list(const void *body, size_t n,
 			      struct store_list *ret);
 
-struct xml_result { /* of a write */
-	char etag[STORE_PART_ETAG_MAX]; /* "" if the document has none */
-	char *upload_id; /* to be freed, NULL if none */
-	unsigned failed; /* DeleteResult: keys with an <Error> */
-	char failure[256]; /* "KEY: CODE MESSAGE" of the first */
+/* ListMultipartUploads; next_token is the marker of the upload id and
+ * next_key that of the key. As above. */
+MUST_CHECK int xml_parse_uploads(const void *body, size_t n,
+				 struct store_list *ret);
+
+/* ListBuckets: names and times of creation. */
+MUST_CHECK int xml_parse_buckets(const void *body, size_t n,
+				 struct store_list *ret);
+
+struct xml_parts {
+	struct store_part *v; /* to be freed, also after an error */
+	unsigned n;
+	bool truncated;
+	unsigned next; /* marker of the next page, 0 none */
 };
+
+/* ListParts. -EBADMSG. */
+MUST_CHECK int xml_parse_parts(const void *body, size_t n,
+			       struct xml_parts *ret);
+
+struct xml_failure {
+	char *key;
+	char code[64];
+};
+
+struct xml_result { /* of a write; xml_result_release */
+	char etag[STORE_PART_ETAG_MAX]; /* "" if the document has none */
+	char *upload_id; /* NULL if none */
+	struct xml_failure *failures; /* DeleteResult: keys with an <Error> */
+	unsigned nfailures;
+};
+
+void xml_result_release(struct xml_result *r);
 
 /* InitiateMultipartUploadResult, CopyObjectResult, CopyPartResult,
  * CompleteMultipartUploadResult, DeleteResult. -EBADMSG. */

@@ -40,6 +40,12 @@ enum store_op {
 	STORE_MPU_COPY, /* key upload_id part_number source_key range */
 	STORE_MPU_COMPLETE, /* key upload_id parts [conditions] -> attr.etag */
 	STORE_MPU_ABORT, /* key upload_id; one that is gone is fine */
+	STORE_MPU_LIST_PARTS, /* key upload_id [part_number: after] -> ret_parts */
+	STORE_MPU_LIST, /* prefix [token start_after] -> list: key, upload_id */
+	STORE_LIST_BUCKETS, /* [prefix token] -> list: name, mtime */
+	STORE_HEAD_BUCKET, /* bucket */
+	STORE_CREATE_BUCKET, /* bucket [location]; -EEXIST */
+	STORE_DELETE_BUCKET, /* bucket; -ENOTEMPTY */
 	STORE_OPS
 };
 
@@ -82,6 +88,7 @@ struct store_entry { /* one line of a LIST page */
 	int64_t mtime_ns;
 	struct store_etag etag;
 	bool infrequent;
+	char *upload_id; /* MPU_LIST only, else NULL */
 };
 
 struct store_list { /* owned by the request; store_list_release */
@@ -90,6 +97,7 @@ struct store_list { /* owned by the request; store_list_release */
 	unsigned skipped; /* entries that could not be decoded */
 	bool truncated;
 	char *next_token; /* NULL unless truncated */
+	char *next_key; /* MPU_LIST: start_after of the next page */
 };
 
 /* Bytes to send: of a file (a hole is zeros), or of memory when fd < 0. */
@@ -108,6 +116,7 @@ enum { STORE_PART_ETAG_MAX = 256 };
 struct store_part {
 	unsigned number; /* 1 .. 10,000 */
 	char etag[STORE_PART_ETAG_MAX];
+	uint64_t size; /* of a listed part */
 };
 
 struct store_req {
@@ -122,22 +131,34 @@ struct store_req {
 	const char *if_match;
 	const char *if_none_match;
 	/* Writing. if_match and if_absent speak of the object at `key`; when
-	 * another is there: -ESTALE, -EEXIST. An attempt whose answer was lost
-	 * is told apart from somebody else's write by the ETag. -EBADMSG: the
-	 * body changed on its way. */
+	 * another is there: -ESTALE, -EEXIST. A refusal that follows an
+	 * attempt whose answer was lost may be our own doing: then what is
+	 * there is taken for ours if it has the ETag and all the metadata of
+	 * this request, so metadata that differs between writers (an mtime in
+	 * nanoseconds) keeps two writers of the same bytes apart. A server
+	 * without conditional writes is asked by a HEAD before, which leaves
+	 * a moment in which another writer goes unseen. */
 	bool if_absent;
 	struct store_body body;
 	/* The object's metadata; the pair STORE_CONTENT_TYPE is its type (else
 	 * application/octet-stream). NULL: none; for a COPY the source's. */
 	const struct store_meta *put_meta;
+	/* COPY: put_meta, though complete, only adds to or changes what the
+	 * source has, so a server that can merge (R2) may keep the source's
+	 * other properties, such as Content-Encoding. */
+	bool put_merge;
 	const char *source_key;
-	const char *source_if_match; /* COPY only: R2 has none for parts */
+	/* The source's ETag, else -ESTALE. R2 does not document it for
+	 * MPU_COPY: look at the source once more before the completion. */
+	const char *source_if_match;
 	const char *upload_id;
 	unsigned part_number;
 	const struct store_part *parts; /* ascending */
 	unsigned nparts;
 	const char *const *keys; /* DELETE_MANY: at most STORE_DELETE_MAX */
 	unsigned nkeys;
+	int *key_errors; /* nkeys, 0 or -errno each; NULL: only nfailed */
+	const char *location; /* CREATE_BUCKET: a hint like "weur", or NULL */
 	/* LIST */
 	const char *prefix; /* "" for none */
 	const char *token; /* continuation, or NULL */
@@ -166,6 +187,9 @@ struct store_req {
 	char *ret_upload_id; /* owned by the request */
 	char ret_part_etag[STORE_PART_ETAG_MAX]; /* MPU_PART, MPU_COPY */
 	unsigned nfailed; /* DELETE_MANY: keys that could not be deleted */
+	struct store_part *ret_parts; /* owned by the request */
+	unsigned ret_nparts;
+	unsigned next_part; /* part_number of the next page, 0: the last */
 
 	void *arg; /* the caller's */
 	void *impl; /* the store's while submitted */
@@ -195,7 +219,8 @@ struct store_counters {
 struct store;
 
 void store_submit(struct store *s, struct store_req *req);
-void store_cancel(struct store *s, struct store_req *req); /* done -> -ECANCELED */
+void store_cancel(struct store *s,
+		  struct store_req *req); /* done -> -ECANCELED */
 void store_counters_get(struct store *s, struct store_counters *ret);
 void store_destroy(struct store *s);
 

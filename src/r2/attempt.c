@@ -13,8 +13,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "r2/op.h"
+#include "r2/shape.h"
 
-enum { MIN_WINDOW = 4 };
+enum { MIN_WINDOW = 4, STALE_TRIES = 3 };
 
 /* ---- judging ---- */
 
@@ -56,6 +57,8 @@ static void say_why(struct op *op)
 
 	if (h->error && !op->wrong_answer)
 		snprintf(req->why, sizeof(req->why), "%s", h->error_text);
+	else if (op->settled_why[0])
+		snprintf(req->why, sizeof(req->why), "%s", op->settled_why);
 	else if (!h->error && op->error.code[0])
 		snprintf(req->why, sizeof(req->why), "HTTP %d %s: %.100s",
 			 h->status, op->error.code, op->error.message);
@@ -65,45 +68,10 @@ static void say_why(struct op *op)
 
 bool op_is_write(const struct store_req *req)
 {
-	return req->op != STORE_GET && req->op != STORE_HEAD &&
-	       req->op != STORE_LIST;
+	return 1u << req->op & WRITES;
 }
 
-static bool has_conditions(const struct store_req *req)
-{
-	return op_is_write(req) && (req->if_match || req->if_absent);
-}
-
-static bool maybe_ours(struct op *op, int status)
-{
-	const struct store_req *req = op->req;
-
-	if (op->tries < 2 || op->confirm)
-		return false;
-	return (status == 412 && has_conditions(req)) ||
-	       (status == 404 && req->op == STORE_MPU_COMPLETE);
-}
-
-static bool drop_conditions(struct op *op, int status)
-{
-	struct r2 *r2 = op->r2;
-	bool first;
-
-	if (status != 501 || op->variant.unconditional ||
-	    !has_conditions(op->req))
-		return false;
-	mutex_lock(&r2->lock);
-	first = !r2->no_conditions;
-	r2->no_conditions = true;
-	mutex_unlock(&r2->lock);
-	if (first)
-		log_warn("r2", "this server knows no conditional writes: two "
-			       "writers of one file are not told apart");
-	op->variant.unconditional = true;
-	return true;
-}
-
-static const struct verdict again_at_once = { -ERANGE, RETRY_SKEW };
+static const struct verdict again = { -EAGAIN, RETRY_NOW };
 
 static struct verdict judge_status(struct op *op)
 {
@@ -116,27 +84,26 @@ static struct verdict judge_status(struct op *op)
 	if (status == 416 && req->op == STORE_GET && req->range_off == 0 &&
 	    !op->variant.as_head) {
 		op->variant.as_head = true;
-		return again_at_once;
+		return again;
 	}
-	if (drop_conditions(op, status))
-		return again_at_once;
 	xml_parse_error(op->body.data, op->body.len, &op->error);
 	if (status < 300 && op->error.code[0])
-		return (struct verdict){ -EIO, RETRY_BACKOFF };
+		status = retry_status(op->error.code);
 	v = retry_judge(status, op->error.code);
-	if (v.error == -ENOENT && !op->confirm &&
-	    (req->op == STORE_DELETE || req->op == STORE_MPU_ABORT))
-		return (struct verdict){ 0, RETRY_NO };
-	if (v.error == -ESTALE && req->if_absent)
-		v.error = -EEXIST;
-	if (maybe_ours(op, status)) {
-		op->confirm = op->variant.as_head = true;
-		op->refused = v.error;
-		return again_at_once;
-	}
-	if (op->confirm && v.error && v.retry == RETRY_NO)
-		v.error = op->refused;
-	return v;
+	return op_is_write(req) ? op_settle(op, status, v) : v;
+}
+
+static struct verdict judge_transport(struct op *op)
+{
+	const struct http_req *h = &op->http;
+
+	if (h->unreadable)
+		return (struct verdict){ h->error, RETRY_NO };
+	if (h->sent && !op->question && op_is_write(op->req))
+		op->maybe_done = true;
+	if (h->stale && op->stale_tries++ < STALE_TRIES)
+		return again;
+	return retry_judge_transport(h->error);
 }
 
 /* What this attempt's end means. Sets up op->variant for the next one. */
@@ -150,14 +117,14 @@ static struct verdict judge(struct op *op)
 		    strstr(req->why, "encoding")) {
 			op->encoding_tried = true;
 			op->variant.any_encoding = true;
-			return (struct verdict){ -EBADMSG, RETRY_SKEW };
+			return again;
 		}
 		return (struct verdict){ -EBADMSG, op->tries < 3 ?
 							   RETRY_BACKOFF :
 							   RETRY_NO };
 	}
 	if (h->error)
-		return retry_judge_transport(h->error);
+		return judge_transport(op);
 	return judge_status(op);
 }
 
@@ -172,9 +139,9 @@ static bool may_retry(struct op *op, struct verdict v, uint64_t delay)
 		once = !op->creds_tried;
 		op->creds_tried = true;
 		return once;
+	case RETRY_NOW:
+		return true;
 	case RETRY_SKEW:
-		if (v.error != -EACCES)
-			return true;
 		once = !op->skew_tried;
 		op->skew_tried = true;
 		return once;
@@ -217,6 +184,19 @@ static void short_body(struct op *op)
 		 (unsigned long long)(op->expect - op->http.body_received));
 }
 
+/* What one attempt has sent, the next may take its time for, too. */
+static void put_off_deadline(struct op *op)
+{
+	uint64_t more, sent = op->http.body_sent;
+
+	if (op->fixed_deadline || sent <= op->sent_max)
+		return;
+	more = (sent - op->sent_max) * 1000 / SEND_RATE * 1000000;
+	op->sent_max = sent;
+	op->deadline_ns += more;
+	op->http.deadline_ns = op->deadline_ns;
+}
+
 void op_done(struct http_req *http)
 {
 	struct op *op = http->arg;
@@ -234,9 +214,9 @@ void op_done(struct http_req *http)
 	mutex_lock(&r2->lock);
 	op->state = OP_PARSE;
 	r2->counters.bytes_in += http->body_received;
-	if (!http->error)
-		r2->counters.bytes_out += http->body_len;
+	r2->counters.bytes_out += http->body_sent;
 	mutex_unlock(&r2->lock);
+	put_off_deadline(op);
 
 	v = judge(op);
 	say_why(op);
@@ -250,10 +230,11 @@ void op_done(struct http_req *http)
 		window_success_locked(r2);
 	mutex_unlock(&r2->lock);
 	if (!v.error) {
+		op_learn(op);
 		op_finish(op);
 		return;
 	}
-	if (v.retry == RETRY_SKEW && v.error == -EACCES)
+	if (v.retry == RETRY_SKEW)
 		learn_skew(op);
 	delay = retry_delay_ns(v.retry, op->tries,
 			       after ? strtoul(after, NULL, 10) : 0);
@@ -265,6 +246,21 @@ void op_done(struct http_req *http)
 
 /* ---- life of an operation ---- */
 
+static void end_task(struct task *t)
+{
+	struct op *op = container_of(t, struct op, task);
+
+	op_end(op, op->refused);
+}
+
+/* Not now: the caller may be inside its submit. */
+static void end_soon(struct op *op, int error)
+{
+	op->refused = error;
+	op->task.run = end_task;
+	tasks_submit(op->r2->workers, &op->task);
+}
+
 void op_attempt(struct op *op)
 {
 	struct r2 *r2 = op->r2;
@@ -273,23 +269,33 @@ void op_attempt(struct op *op)
 	int64_t skew;
 	int err;
 
-	op->tries++;
+	if (op->tries++ == 0) {
+		err = request_check(op->req, op->req->why,
+				    sizeof(op->req->why));
+		if (err) {
+			end_soon(op, err);
+			return;
+		}
+	}
 	op->wrong_answer = false;
+	op->settled_why[0] = 0;
 	memset(&op->error, 0, sizeof(op->error));
 	buf_reset(&op->body);
 	creds_set_put(op->creds);
 	op->creds = creds_get(r2->creds);
 	mutex_lock(&r2->lock);
 	skew = r2->skew_s;
-	op->variant.unconditional |= r2->no_conditions;
+	op->variant.no_merge |= r2->no_merge;
+	if (op->tries == 1 && r2->no_conditions && op_has_conditions(op->req))
+		op_ask(op, ASK_FREE);
 	mutex_unlock(&r2->lock);
 	err = request_build(&op->request, &r2->target, op->req, &op->variant,
 			    &r2->keys, op->creds, clock_wall_s() - skew,
 			    &op->http);
 	if (err) {
 		snprintf(op->req->why, sizeof(op->req->why),
-			 "the key is too long to be sent");
-		op_end(op, err);
+			 "the key or its metadata is too long to be sent");
+		end_soon(op, err);
 		return;
 	}
 	kind = op->variant.as_head ? STORE_HEAD : op->req->op;

@@ -1,6 +1,6 @@
 /*
  * Endpoints and bucket names: checked before anything is sent, so that a
- * typing error is told as one.
+ * typing error is told as one, and taken apart once.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "r2/r2.h"
+#include "r2/request.h"
 
 char *r2_endpoint_for_account(const char *account_id, const char *jurisdiction)
 {
@@ -71,4 +72,43 @@ int r2_bucket_check(const char *bucket)
 		    !isdigit((unsigned char)bucket[i]) && bucket[i] != '-')
 			return -EINVAL;
 	return 0;
+}
+
+int request_target_init(struct request_target *t, const char *endpoint,
+			const char *bucket, const char *region)
+{
+	const char *host = strstr(endpoint, "://"), *path;
+	size_t n;
+
+	memset(t, 0, sizeof(*t));
+	if (!host)
+		return -EINVAL;
+	host += 3;
+	path = host + strcspn(host, "/");
+	n = strlen(path);
+	while (n && path[n - 1] == '/')
+		n--;
+	t->scheme_host = xstrndup(endpoint, path - endpoint);
+	t->host = xstrndup(host, path - host);
+	t->path = xstrndup(path, n);
+	t->bucket = xstrdup(bucket);
+	t->region = xstrdup(region && *region ? region : "auto");
+	n = strlen(t->host);
+	if (strncmp(endpoint, "https:", 6) == 0 && n > 4 &&
+	    strcmp(t->host + n - 4, ":443") == 0)
+		t->host[n - 4] = 0;
+	else if (strncmp(endpoint, "http:", 5) == 0 && n > 3 &&
+		 strcmp(t->host + n - 3, ":80") == 0)
+		t->host[n - 3] = 0;
+	return 0;
+}
+
+void request_target_release(struct request_target *t)
+{
+	free(t->scheme_host);
+	free(t->host);
+	free(t->path);
+	free(t->bucket);
+	free(t->region);
+	memset(t, 0, sizeof(*t));
 }

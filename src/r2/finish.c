@@ -1,18 +1,17 @@
 /*
- * From a good answer to the caller's results.
- *
- * A conditional write whose answer was lost is refused by our own object when
- * it is repeated. Such a refusal is confirmed by a HEAD, which ends here: the
- * ETag that the write would have made means it was done.
+ * From a good answer to the caller's results. Lists may be long and are parsed
+ * on a worker; the other documents are short. What a good status carries must
+ * still make sense: an answer without its ETag is no answer.
  */
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "r2/crypto.h"
 #include "r2/op.h"
+#include "r2/shape.h"
 
 /* ---- success ---- */
 
@@ -29,28 +28,79 @@ static int finish_head(struct op *op)
 	return op->variant.as_head && attr->size ? -ESTALE : 0;
 }
 
+/* An answer that makes no sense is asked for again, but not for ever. */
+static void end_or_repeat(struct op *op, int err)
+{
+	if (err != -EBADMSG || op->tries >= 3 ||
+	    clock_mono_ns() >= op->deadline_ns) {
+		op_end(op, err);
+		return;
+	}
+	if (op_is_write(op->req))
+		op->maybe_done = true;
+	op_retry(op, (struct verdict){ err, RETRY_BACKOFF },
+		 retry_delay_ns(RETRY_BACKOFF, op->tries, 0));
+}
+
+static bool same(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool stuck(const struct store_req *req)
+{
+	const struct store_list *l = &req->list;
+
+	if (req->op == STORE_MPU_LIST_PARTS)
+		return req->next_part && req->next_part <= req->part_number;
+	if (req->op == STORE_MPU_LIST && l->truncated)
+		return same(req->start_after, l->next_key) &&
+		       same(req->token, l->next_token);
+	return l->next_token && same(req->token, l->next_token);
+}
+
+static int parse_parts(const struct buf *body, struct store_req *req)
+{
+	struct xml_parts parts;
+	int err = xml_parse_parts(body->data, body->len, &parts);
+
+	req->ret_parts = parts.v;
+	req->ret_nparts = parts.n;
+	req->next_part = parts.next;
+	return err;
+}
+
+static int parse_any_list(const struct buf *body, struct store_req *req)
+{
+	switch (req->op) {
+	case STORE_MPU_LIST_PARTS:
+		return parse_parts(body, req);
+	case STORE_MPU_LIST:
+		return xml_parse_uploads(body->data, body->len, &req->list);
+	case STORE_LIST_BUCKETS:
+		return xml_parse_buckets(body->data, body->len, &req->list);
+	default:
+		return xml_parse_list(body->data, body->len, &req->list);
+	}
+}
+
 static void parse_list(struct task *t)
 {
 	struct op *op = container_of(t, struct op, task);
 	struct store_req *req = op->req;
-	int err = xml_parse_list(op->body.data, op->body.len, &req->list);
+	int err = parse_any_list(&op->body, req);
 
-	if (!err && req->token && req->list.next_token &&
-	    strcmp(req->token, req->list.next_token) == 0)
+	if (!err && stuck(req))
 		err = -EBADMSG;
-	if (!err) {
-		op_end(op, 0);
-		return;
+	if (err) {
+		store_list_release(&req->list);
+		free(req->ret_parts);
+		req->ret_parts = NULL;
+		req->ret_nparts = 0;
+		snprintf(req->why, sizeof(req->why),
+			 "the listing is malformed or does not advance");
 	}
-	store_list_release(&req->list);
-	snprintf(req->why, sizeof(req->why),
-		 "the listing is malformed or does not advance");
-	if (op->tries < 3) {
-		op_retry(op, (struct verdict){ err, RETRY_BACKOFF },
-			 retry_delay_ns(RETRY_BACKOFF, op->tries, 0));
-		return;
-	}
-	op_end(op, err);
+	end_or_repeat(op, err);
 }
 
 /* ---- success of a write ---- */
@@ -58,44 +108,6 @@ static void parse_list(struct task *t)
 static bool is_md5(const char *etag)
 {
 	return strlen(etag) == 32 && !strchr(etag, '-');
-}
-
-/* The ETag that the write makes; false: it cannot be told. */
-static bool expected_etag(const struct store_req *req, struct store_etag *ret)
-{
-	uint8_t all[MD5_BYTES];
-
-	memset(ret, 0, sizeof(*ret));
-	if (req->op == STORE_PUT && req->body.summed) {
-		crypto_hex(req->body.md5, MD5_BYTES, ret->s);
-		return true;
-	}
-	if (req->op == STORE_COPY && req->source_if_match) {
-		snprintf(ret->s, sizeof(ret->s), "%s", req->source_if_match);
-		return true;
-	}
-	if (req->op != STORE_MPU_COMPLETE ||
-	    crypto_md5_of_hex(req->parts, sizeof(*req->parts),
-			      offsetof(struct store_part, etag), req->nparts,
-			      all))
-		return false;
-	crypto_hex(all, MD5_BYTES, ret->s);
-	snprintf(ret->s + 32, sizeof(ret->s) - 32, "-%u", req->nparts);
-	return true;
-}
-
-static int finish_confirm(struct op *op)
-{
-	struct store_etag want, got;
-
-	if (!op_etag(op, got.s, sizeof(got.s)) ||
-	    !expected_etag(op->req, &want) || strcmp(want.s, got.s) != 0) {
-		snprintf(op->req->why, sizeof(op->req->why),
-			 "somebody else wrote the object");
-		return op->refused;
-	}
-	op->req->attr.etag = got;
-	return 0;
 }
 
 static int finish_body(struct op *op)
@@ -122,6 +134,35 @@ static int finish_body(struct op *op)
 	return 0;
 }
 
+static int find_key(const struct store_req *req, const char *key)
+{
+	for (unsigned i = 0; i < req->nkeys; i++)
+		if (strcmp(req->keys[i], key) == 0)
+			return (int)i;
+	return -1;
+}
+
+static void take_failures(struct store_req *req, const struct xml_result *r)
+{
+	if (req->key_errors)
+		memset(req->key_errors, 0,
+		       req->nkeys * sizeof(*req->key_errors));
+	req->nfailed = 0;
+	for (unsigned i = 0; i < r->nfailures; i++) {
+		const struct xml_failure *f = &r->failures[i];
+		int status = retry_status(f->code), at = find_key(req, f->key);
+
+		if (status == 404 || at < 0)
+			continue;
+		if (req->nfailed++ == 0)
+			snprintf(req->why, sizeof(req->why), "%.100s: %s",
+				 f->key, f->code);
+		if (req->key_errors)
+			req->key_errors[at] =
+				retry_judge(status, f->code).error;
+	}
+}
+
 static int finish_result(struct op *op)
 {
 	struct store_req *req = op->req;
@@ -133,7 +174,7 @@ static int finish_result(struct op *op)
 		r.upload_id = NULL;
 		err = req->ret_upload_id ? 0 : -EBADMSG;
 	} else if (!err && req->op == STORE_DELETE_MANY) {
-		req->nfailed = r.failed;
+		take_failures(req, &r);
 	} else if (!err) {
 		snprintf(req->attr.etag.s, sizeof(req->attr.etag.s), "%.71s",
 			 r.etag);
@@ -144,9 +185,7 @@ static int finish_result(struct op *op)
 		snprintf(req->why, sizeof(req->why),
 			 "the answer to %s is incomplete",
 			 store_op_name(req->op));
-	else if (req->nfailed)
-		snprintf(req->why, sizeof(req->why), "%.180s", r.failure);
-	free(r.upload_id);
+	xml_result_release(&r);
 	return err;
 }
 
@@ -158,6 +197,8 @@ static int finish_write(struct op *op)
 		return finish_body(op);
 	case STORE_DELETE:
 	case STORE_MPU_ABORT:
+	case STORE_CREATE_BUCKET:
+	case STORE_DELETE_BUCKET:
 		return 0;
 	default:
 		return finish_result(op);
@@ -171,19 +212,21 @@ void op_finish(struct op *op)
 
 	if (op->http.status == 304) {
 		req->not_modified = true;
-	} else if (req->op == STORE_LIST) {
+	} else if (1u << req->op & LISTS) {
 		op->task.run = parse_list;
 		tasks_submit(op->r2->workers, &op->task);
 		return;
-	} else if (op->confirm) {
-		err = finish_confirm(op);
-	} else if (op_is_write(req)) {
+	} else if (op_is_write(req) && !op->question && op->http.status < 300) {
 		err = finish_write(op);
 	} else if (req->op == STORE_HEAD || op->variant.as_head) {
-		err = finish_head(op);
+		err = op->question ? 0 : finish_head(op);
 		if (err)
 			snprintf(req->why, sizeof(req->why),
 				 "the answer to HEAD is incomplete");
 	}
-	op_end(op, err);
+	/* What was stored otherwise than sent is the caller's to send anew. */
+	if (1u << req->op & SENDS)
+		op_end(op, err);
+	else
+		end_or_repeat(op, err);
 }

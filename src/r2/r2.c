@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "r2/crypto.h"
 #include "r2/op.h"
+#include "r2/shape.h"
 
 enum {
 	ERROR_BODY_MAX = 65536,
@@ -94,7 +95,7 @@ void op_end(struct op *op, int error)
 
 	if (!is_ordinary(error))
 		log_failure(op, error);
-	if (!error)
+	if (!error && !req->nfailed)
 		req->why[0] = 0;
 	req->error = error;
 	req->attempts = op->tries;
@@ -117,22 +118,18 @@ void op_end(struct op *op, int error)
 	mutex_unlock(&r2->lock);
 }
 
-/* A body has its time on top: at least 128 KiB/s. While R2 copies or puts
- * parts together no byte moves. */
+/* While R2 copies or puts parts together no byte moves. */
 static void set_times(struct op *op)
 {
 	const struct store_req *req = op->req;
-	uint64_t extra = (req->body.len >> 17) * 1000000000ull;
-	bool server_works =
-		req->op == STORE_COPY || req->op == STORE_MPU_COPY ||
-		req->op == STORE_MPU_COMPLETE || req->op == STORE_DELETE_MANY;
+	bool server_works = 1u << req->op & SERVER_WORKS;
+	uint64_t time_ns = op->r2->deadline_ns * (server_works ? 4 : 1);
 
-	if (server_works)
-		extra += 3 * op->r2->deadline_ns;
-	op->deadline_ns = req->deadline_ns ?
-				  req->deadline_ns :
-				  op->started_ns + op->r2->deadline_ns + extra;
+	op->fixed_deadline = req->deadline_ns != 0;
+	op->deadline_ns = op->fixed_deadline ? req->deadline_ns :
+					       op->started_ns + time_ns;
 	op->http.deadline_ns = op->deadline_ns;
+	op->http.send_rate = op->fixed_deadline ? 0 : SEND_RATE;
 	op->http.stall_ms = server_works     ? 0 :
 			    op_is_write(req) ? 3 * op->r2->stall_ms :
 					       op->r2->stall_ms;
@@ -148,10 +145,9 @@ static void r2_submit(struct store *base, struct store_req *req)
 	op->started_ns = clock_mono_ns();
 	op->expect = UINT64_MAX;
 	request_init(&op->request);
-	buf_init(&op->body,
-		 req->op == STORE_LIST || req->op == STORE_DELETE_MANY ?
-			 LIST_BODY_MAX :
-			 ERROR_BODY_MAX);
+	buf_init(&op->body, 1u << req->op & (LISTS | OP(DELETE_MANY)) ?
+				    LIST_BODY_MAX :
+				    ERROR_BODY_MAX);
 	op->http.body_fd = -1;
 	op->http.on_head = op_on_head;
 	op->http.on_body = op_on_body;
@@ -161,6 +157,7 @@ static void r2_submit(struct store *base, struct store_req *req)
 	req->error = 0;
 	req->buf_len = 0;
 	req->not_modified = false;
+	req->nfailed = 0;
 	req->why[0] = 0;
 	mutex_lock(&r2->lock);
 	req->impl = op;

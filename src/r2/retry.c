@@ -15,6 +15,7 @@ static const struct {
 	struct verdict verdict;
 } table[] = {
 	{ 400, "RequestTimeout", { -EIO, RETRY_BACKOFF } },
+	{ 400, "MetadataTooLarge", { -E2BIG, RETRY_NO } },
 	{ 400, "IncompleteBody", { -EIO, RETRY_BACKOFF } },
 	{ 400, "ClientDisconnect", { -EIO, RETRY_BACKOFF } },
 	{ 400, "BadDigest", { -EBADMSG, RETRY_NO } },
@@ -32,6 +33,8 @@ static const struct {
 	{ 408, NULL, { -EIO, RETRY_BACKOFF } },
 	{ 409, "ConditionalRequestConflict", { -EIO, RETRY_BACKOFF } },
 	{ 409, "OperationAborted", { -EIO, RETRY_BACKOFF } },
+	{ 409, "BucketNotEmpty", { -ENOTEMPTY, RETRY_NO } },
+	{ 409, NULL, { -EEXIST, RETRY_NO } },
 	{ 412, NULL, { -ESTALE, RETRY_NO } },
 	{ 416, NULL, { -ERANGE, RETRY_NO } },
 	{ 429, NULL, { -EAGAIN, RETRY_THROTTLE } },
@@ -53,6 +56,27 @@ struct verdict retry_judge(int status, const char *code)
 	return (struct verdict){ -EIO, RETRY_NO };
 }
 
+int retry_status(const char *code)
+{
+	static const struct {
+		const char *code;
+		int status;
+	} codes[] = {
+		{ "AccessDenied", 403 },     { "BadDigest", 400 },
+		{ "EntityTooSmall", 400 },   { "InvalidPart", 400 },
+		{ "InvalidPartOrder", 400 }, { "InvalidRequest", 400 },
+		{ "NoSuchBucket", 404 },     { "NoSuchKey", 404 },
+		{ "NoSuchUpload", 404 },     { "PreconditionFailed", 412 },
+		{ "RequestTimeout", 400 },   { "ServiceUnavailable", 503 },
+		{ "SlowDown", 503 },	     { "TooManyRequests", 429 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
+		if (strcmp(codes[i].code, code) == 0)
+			return codes[i].status;
+	return 500;
+}
+
 struct verdict retry_judge_transport(int error)
 {
 	switch (error) {
@@ -71,7 +95,7 @@ uint64_t retry_delay_ns(enum retry_class retry, unsigned n,
 	const uint64_t ms = 1000000, cap = 5000 * ms;
 	uint64_t base = (retry == RETRY_THROTTLE ? 500 : 50) * ms, delay;
 
-	if (retry == RETRY_CREDS || retry == RETRY_SKEW)
+	if (retry == RETRY_NOW || retry == RETRY_CREDS || retry == RETRY_SKEW)
 		return 0;
 	base <<= n < 8 ? n : 8;
 	if (base > cap)

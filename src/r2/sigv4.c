@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CANONICAL_MAX = 65536 };
+enum { CANONICAL_MAX = 131072 };
 
 static bool plain(unsigned char c)
 {
@@ -93,6 +93,24 @@ static void signed_names(const struct sigv4_request *r, struct buf *out)
 		buf_addf(out, "%s%s", i ? ";" : "", r->headers[i].name);
 }
 
+/* Without the spaces around it, and with one for several within. */
+static void add_value(struct buf *b, const char *s)
+{
+	bool gap = false, any = false;
+
+	for (; *s; s++) {
+		if (*s == ' ') {
+			gap = any;
+			continue;
+		}
+		if (gap)
+			buf_addch(b, ' ');
+		buf_addch(b, *s);
+		any = true;
+		gap = false;
+	}
+}
+
 static void hash_canonical(const struct sigv4_request *r,
 			   char hex[2 * SHA256_BYTES + 1])
 {
@@ -101,9 +119,11 @@ static void hash_canonical(const struct sigv4_request *r,
 
 	buf_init(&b, CANONICAL_MAX);
 	buf_addf(&b, "%s\n%s\n%s\n", r->method, r->path, r->query);
-	for (unsigned i = 0; i < r->nheaders; i++)
-		buf_addf(&b, "%s:%s\n", r->headers[i].name,
-			 r->headers[i].value);
+	for (unsigned i = 0; i < r->nheaders; i++) {
+		buf_addf(&b, "%s:", r->headers[i].name);
+		add_value(&b, r->headers[i].value);
+		buf_addch(&b, '\n');
+	}
 	buf_addch(&b, '\n');
 	signed_names(r, &b);
 	buf_addf(&b, "\n%s", r->payload_hash);
@@ -131,8 +151,9 @@ void sigv4_authorization(struct sigv4_cache *cache,
 	crypto_wipe(key, sizeof(key));
 	crypto_hex(digest, sizeof(digest), hex);
 	buf_release(&b);
-	buf_addf(out, "AWS4-HMAC-SHA256 Credential=%s/%s/%s/s3/aws4_request, "
-		      "SignedHeaders=",
+	buf_addf(out,
+		 "AWS4-HMAC-SHA256 Credential=%s/%s/%s/s3/aws4_request, "
+		 "SignedHeaders=",
 		 creds->access_key_id, date, r->region);
 	signed_names(r, out);
 	buf_addf(out, ", Signature=%s", hex);

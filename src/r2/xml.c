@@ -22,6 +22,15 @@ enum {
 	MAX_ENTRIES = 4096,
 };
 
+/* A document that lists items. */
+static const struct listing {
+	const char *root, *item;
+	unsigned depth; /* of an item; the root's is 1 */
+} objects = { "ListBucketResult", "Contents", 2 },
+  uploads = { "ListMultipartUploadsResult", "Upload", 2 },
+  buckets = { "ListAllMyBucketsResult", "Bucket", 3 },
+  parts = { "ListPartsResult", "Part", 2 };
+
 struct parse {
 	char path[MAX_DEPTH][MAX_NAME];
 	unsigned depth;
@@ -29,11 +38,14 @@ struct parse {
 	bool bad;
 	bool url_encoded;
 	bool root_seen;
-	struct store_list *list; /* or NULL */
+	const struct listing *listing; /* or NULL */
+	struct store_list *list; /* its items, unless parts */
 	struct store_entry entry;
+	struct xml_parts *parts;
+	struct store_part part;
 	struct xml_error *error; /* or NULL */
 	struct xml_result *result; /* or NULL */
-	char key[128], code[64]; /* of a DeleteResult's Error */
+	struct xml_failure failure; /* the one being read */
 	const char *root; /* NULL: one of results[] */
 };
 
@@ -57,6 +69,14 @@ static void fail(struct parse *p)
 	p->bad = true;
 }
 
+static void new_item(struct parse *p)
+{
+	free(p->entry.name);
+	free(p->entry.upload_id);
+	memset(&p->entry, 0, sizeof(p->entry));
+	memset(&p->part, 0, sizeof(p->part));
+}
+
 static void on_start(void *arg, const xmlChar *name, const xmlChar *prefix,
 		     const xmlChar *uri, int nns, const xmlChar **ns, int natt,
 		     int ndef, const xmlChar **atts)
@@ -75,8 +95,9 @@ static void on_start(void *arg, const xmlChar *name, const xmlChar *prefix,
 	}
 	strcpy(p->path[p->depth++], (const char *)name);
 	buf_reset(&p->text);
-	if (p->list && p->depth == 2 && !strcmp(p->path[1], "Contents"))
-		memset(&p->entry, 0, sizeof(p->entry));
+	if (p->listing && p->depth == p->listing->depth &&
+	    !strcmp((const char *)name, p->listing->item))
+		new_item(p);
 }
 
 static void on_text(void *arg, const xmlChar *s, int n)
@@ -117,22 +138,37 @@ static bool decode(char *s)
 	return true;
 }
 
+static bool is_power_of_2(unsigned n)
+{
+	return (n & (n - 1)) == 0;
+}
+
 static void add_entry(struct parse *p)
 {
 	struct store_list *l = p->list;
-	char *name = p->entry.name;
 
-	p->entry.name = NULL;
-	if (!name || l->n >= MAX_ENTRIES) {
-		free(name);
+	if (!p->entry.name || l->n >= MAX_ENTRIES) {
 		fail(p);
 		return;
 	}
-	if ((l->n & (l->n - 1)) == 0)
+	if (is_power_of_2(l->n))
 		l->entries = xrealloc(l->entries, (l->n ? l->n * 2 : 1) *
 							  sizeof(*l->entries));
-	l->entries[l->n] = p->entry;
-	l->entries[l->n++].name = name;
+	l->entries[l->n++] = p->entry;
+	memset(&p->entry, 0, sizeof(p->entry));
+}
+
+static void add_part(struct parse *p)
+{
+	struct xml_parts *x = p->parts;
+
+	if (!p->part.number || x->n >= MAX_ENTRIES) {
+		fail(p);
+		return;
+	}
+	if (is_power_of_2(x->n))
+		x->v = xrealloc(x->v, (x->n ? x->n * 2 : 1) * sizeof(*x->v));
+	x->v[x->n++] = p->part;
 }
 
 static void copy_etag(char *to, size_t max, const char *s)
@@ -149,58 +185,115 @@ static void copy_etag(char *to, size_t max, const char *s)
 	}
 }
 
-static void contents_field(struct parse *p, const char *name, const char *text)
+static uint64_t to_number(struct parse *p, const char *text)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno || *end || end == text || *text == '-')
+		fail(p);
+	return n;
+}
+
+static void set_text(char **to, const char *text)
+{
+	free(*to);
+	*to = xstrdup(text);
+}
+
+static void item_field(struct parse *p, const char *name, const char *text)
 {
 	struct store_entry *e = &p->entry;
 
-	if (!strcmp(name, "Key")) {
-		free(e->name);
-		e->name = xstrdup(text);
+	if (!strcmp(name, "Key") || !strcmp(name, "Name")) {
+		set_text(&e->name, text);
+	} else if (!strcmp(name, "UploadId")) {
+		set_text(&e->upload_id, text);
 	} else if (!strcmp(name, "Size")) {
-		char *end;
-
-		errno = 0;
-		e->size = strtoull(text, &end, 10);
-		if (errno || *end || end == text || *text == '-')
-			fail(p);
-	} else if (!strcmp(name, "LastModified")) {
+		p->part.size = e->size = to_number(p, text);
+	} else if (!strcmp(name, "PartNumber")) {
+		p->part.number = (unsigned)to_number(p, text);
+	} else if (!strcmp(name, "LastModified") ||
+		   !strcmp(name, "Initiated") ||
+		   !strcmp(name, "CreationDate")) {
 		if (xml_parse_time(text, &e->mtime_ns))
 			fail(p);
 	} else if (!strcmp(name, "ETag")) {
 		copy_etag(e->etag.s, sizeof(e->etag.s), text);
+		copy_etag(p->part.etag, sizeof(p->part.etag), text);
 	} else if (!strcmp(name, "StorageClass")) {
 		e->infrequent = !strcmp(text, "STANDARD_IA");
 	}
 }
 
-static void list_field(struct parse *p, const char *name, const char *text)
+static void parts_field(struct parse *p, const char *name, const char *text)
 {
 	if (!strcmp(name, "IsTruncated"))
-		p->list->truncated = !strcmp(text, "true");
+		p->parts->truncated = !strcmp(text, "true");
+	else if (!strcmp(name, "NextPartNumberMarker") && *text)
+		p->parts->next = (unsigned)to_number(p, text);
+}
+
+static void list_field(struct parse *p, const char *name, const char *text)
+{
+	struct store_list *l = p->list;
+
+	if (!strcmp(name, "IsTruncated"))
+		l->truncated = !strcmp(text, "true");
 	else if (!strcmp(name, "EncodingType"))
 		p->url_encoded = !strcmp(text, "url");
-	else if (!strcmp(name, "NextContinuationToken") && *text &&
-		 !p->list->next_token)
-		p->list->next_token = xstrdup(text);
+	else if (!strcmp(name,
+			 p->listing == &uploads ? "NextUploadIdMarker" :
+			 p->listing == &buckets ? "ContinuationToken" :
+						  "NextContinuationToken") &&
+		 *text)
+		set_text(&l->next_token, text);
+	else if (!strcmp(name, "NextKeyMarker") && *text)
+		set_text(&l->next_key, text);
 }
 
 static void end_in_list(struct parse *p, const char *name, const char *text)
 {
+	const struct listing *l = p->listing;
 	const char *parent = p->depth > 1 ? p->path[p->depth - 2] : "";
 
-	if (p->depth == 3 && !strcmp(parent, "Contents")) {
-		contents_field(p, name, text);
-	} else if (p->depth == 2 && !strcmp(name, "Contents")) {
-		add_entry(p);
-	} else if (p->depth == 3 && !strcmp(parent, "CommonPrefixes") &&
+	if (p->depth == l->depth + 1 && !strcmp(parent, l->item)) {
+		item_field(p, name, text);
+	} else if (p->depth == l->depth && !strcmp(name, l->item)) {
+		if (p->parts)
+			add_part(p);
+		else
+			add_entry(p);
+	} else if (p->list && p->depth == 3 &&
+		   !strcmp(parent, "CommonPrefixes") &&
 		   !strcmp(name, "Prefix")) {
-		memset(&p->entry, 0, sizeof(p->entry));
+		new_item(p);
 		p->entry.name = xstrdup(text);
 		p->entry.is_prefix = true;
 		add_entry(p);
+	} else if (p->depth == 2 && p->parts) {
+		parts_field(p, name, text);
 	} else if (p->depth == 2) {
 		list_field(p, name, text);
 	}
+}
+
+static void add_failure(struct parse *p)
+{
+	struct xml_result *r = p->result;
+
+	if (!p->failure.key || r->nfailures >= MAX_ENTRIES) {
+		fail(p);
+		return;
+	}
+	if (is_power_of_2(r->nfailures))
+		r->failures = xrealloc(r->failures,
+				       (r->nfailures ? r->nfailures * 2 : 1) *
+					       sizeof(*r->failures));
+	r->failures[r->nfailures++] = p->failure;
+	memset(&p->failure, 0, sizeof(p->failure));
 }
 
 static void end_in_result(struct parse *p, const char *name, const char *text)
@@ -215,13 +308,12 @@ static void end_in_result(struct parse *p, const char *name, const char *text)
 		r->upload_id = xstrdup(text);
 	} else if (p->depth == 3 && !strcmp(parent, "Error")) {
 		if (!strcmp(name, "Key"))
-			snprintf(p->key, sizeof(p->key), "%s", text);
+			set_text(&p->failure.key, text);
 		else if (!strcmp(name, "Code"))
-			snprintf(p->code, sizeof(p->code), "%s", text);
+			snprintf(p->failure.code, sizeof(p->failure.code), "%s",
+				 text);
 	} else if (p->depth == 2 && !strcmp(name, "Error")) {
-		if (r->failed++ == 0)
-			snprintf(r->failure, sizeof(r->failure), "%s: %s",
-				 p->key, p->code);
+		add_failure(p);
 	}
 }
 
@@ -233,7 +325,7 @@ static void on_end(void *arg, const xmlChar *name, const xmlChar *prefix,
 
 	if (p->bad || p->depth == 0)
 		return;
-	if (p->list) {
+	if (p->listing) {
 		end_in_list(p, n, text);
 	} else if (p->result) {
 		end_in_result(p, n, text);
@@ -284,7 +376,8 @@ static int run(struct parse *p, const void *body, size_t n)
 	xmlFreeDoc(ctx->myDoc); /* a DTD makes one in spite of SAX */
 	xmlFreeParserCtxt(ctx);
 	buf_release(&p->text);
-	free(p->entry.name);
+	new_item(p);
+	free(p->failure.key);
 	return p->bad ? -EBADMSG : 0;
 }
 
@@ -310,11 +403,18 @@ int xml_parse_result(const void *body, size_t n, struct xml_result *ret)
 	for (; n && strchr(" \t\r\n", *s) && *s; n--)
 		s++;
 	err = n ? run(&p, s, n) : -EBADMSG;
-	if (err) {
-		free(ret->upload_id);
-		ret->upload_id = NULL;
-	}
+	if (err)
+		xml_result_release(ret);
 	return err;
+}
+
+void xml_result_release(struct xml_result *r)
+{
+	for (unsigned i = 0; i < r->nfailures; i++)
+		free(r->failures[i].key);
+	free(r->failures);
+	free(r->upload_id);
+	memset(r, 0, sizeof(*r));
 }
 
 static void decode_names(struct store_list *l, bool url_encoded)
@@ -335,16 +435,58 @@ static void decode_names(struct store_list *l, bool url_encoded)
 	l->n = kept;
 }
 
-int xml_parse_list(const void *body, size_t n, struct store_list *ret)
+static int parse_listing(const struct listing *l, const void *body, size_t n,
+			 struct store_list *ret)
 {
-	struct parse p = { .list = ret, .root = "ListBucketResult" };
+	struct parse p = { .listing = l, .list = ret, .root = l->root };
 	int err;
 
 	memset(ret, 0, sizeof(*ret));
 	err = run(&p, body, n);
 	decode_names(ret, p.url_encoded);
-	if (!err && ret->truncated && !ret->next_token)
+	if (!err && ret->next_key && p.url_encoded && !decode(ret->next_key))
 		err = -EBADMSG;
+	return err;
+}
+
+int xml_parse_list(const void *body, size_t n, struct store_list *ret)
+{
+	int err = parse_listing(&objects, body, n, ret);
+
+	return !err && ret->truncated && !ret->next_token ? -EBADMSG : err;
+}
+
+int xml_parse_uploads(const void *body, size_t n, struct store_list *ret)
+{
+	int err = parse_listing(&uploads, body, n, ret);
+
+	for (unsigned i = 0; i < ret->n && !err; i++)
+		if (!ret->entries[i].is_prefix && !ret->entries[i].upload_id)
+			err = -EBADMSG;
+	return !err && ret->truncated && !ret->next_key ? -EBADMSG : err;
+}
+
+int xml_parse_buckets(const void *body, size_t n, struct store_list *ret)
+{
+	int err = parse_listing(&buckets, body, n, ret);
+
+	ret->truncated = ret->next_token != NULL;
+	return err;
+}
+
+int xml_parse_parts(const void *body, size_t n, struct xml_parts *ret)
+{
+	struct parse p = { .listing = &parts,
+			   .parts = ret,
+			   .root = parts.root };
+	int err;
+
+	memset(ret, 0, sizeof(*ret));
+	err = run(&p, body, n);
+	if (!err && ret->truncated && !ret->next)
+		err = -EBADMSG;
+	if (!ret->truncated)
+		ret->next = 0;
 	return err;
 }
 

@@ -29,6 +29,12 @@ static const struct {
 	[STORE_MPU_COPY] = { "MPU_COPY", STORE_CLASS_A },
 	[STORE_MPU_COMPLETE] = { "MPU_COMPLETE", STORE_CLASS_A },
 	[STORE_MPU_ABORT] = { "MPU_ABORT", STORE_CLASS_FREE },
+	[STORE_MPU_LIST_PARTS] = { "MPU_LIST_PARTS", STORE_CLASS_A },
+	[STORE_MPU_LIST] = { "MPU_LIST", STORE_CLASS_A },
+	[STORE_LIST_BUCKETS] = { "LIST_BUCKETS", STORE_CLASS_A },
+	[STORE_HEAD_BUCKET] = { "HEAD_BUCKET", STORE_CLASS_B },
+	[STORE_CREATE_BUCKET] = { "CREATE_BUCKET", STORE_CLASS_A },
+	[STORE_DELETE_BUCKET] = { "DELETE_BUCKET", STORE_CLASS_FREE },
 };
 
 const char *store_op_name(enum store_op op)
@@ -78,10 +84,13 @@ void store_req_init(struct store_req *req, enum store_op op)
 
 void store_list_release(struct store_list *list)
 {
-	for (unsigned i = 0; i < list->n; i++)
+	for (unsigned i = 0; i < list->n; i++) {
 		free(list->entries[i].name);
+		free(list->entries[i].upload_id);
+	}
 	free(list->entries);
 	free(list->next_token);
+	free(list->next_key);
 	memset(list, 0, sizeof(*list));
 }
 
@@ -119,7 +128,9 @@ void store_req_release(struct store_req *req)
 	store_list_release(&req->list);
 	store_meta_release(&req->attr.meta);
 	free(req->ret_upload_id);
+	free(req->ret_parts);
 	req->ret_upload_id = NULL;
+	req->ret_parts = NULL;
 }
 
 /* ---- waiting ---- */

@@ -1,0 +1,84 @@
+/*
+ * What cannot be sent. A PUT without a key would make a bucket, a DELETE
+ * without one remove it, a part without a number would overwrite the object
+ * (r2-facts 2.4), and a line feed in a value would begin another header: such
+ * requests end here.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "r2/request.h"
+#include "r2/shape.h"
+
+enum { META_PAIRS_MAX = 1024 }; /* more than fit into R2's 8,192 bytes */
+
+static int refuse(char *why, size_t n, int error, const char *text)
+{
+	snprintf(why, n, "%s", text);
+	return error;
+}
+
+static bool is_token(const char *s)
+{
+	static const char marks[] = "!#$%&'*+-.^_`|~";
+
+	if (!*s)
+		return false;
+	for (; *s; s++)
+		if (!(*s >= 'a' && *s <= 'z') && !(*s >= '0' && *s <= '9') &&
+		    !strchr(marks, *s))
+			return false;
+	return true;
+}
+
+static bool is_value(const char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < ' ' || *s == 0x7f)
+			return false;
+	return true;
+}
+
+static int check_meta(const struct store_meta *m, char *why, size_t n)
+{
+	if (m && m->n > META_PAIRS_MAX)
+		return refuse(why, n, -E2BIG, "too many metadata pairs");
+	for (unsigned i = 0; m && i < m->n; i++) {
+		const char *name = m->pairs[i].name;
+
+		if (!is_token(name) && strcmp(name, STORE_CONTENT_TYPE) != 0)
+			return refuse(why, n, -EINVAL,
+				      "a metadata name has a character that "
+				      "no header can carry");
+		if (!is_value(m->pairs[i].value))
+			return refuse(why, n, -EINVAL,
+				      "a metadata value has a character that "
+				      "no header can carry");
+	}
+	return 0;
+}
+
+int request_check(const struct store_req *req, char *why, size_t n)
+{
+	unsigned op = 1u << req->op;
+	bool part = op & (OP(MPU_PART) | OP(MPU_COPY));
+
+	if (op & ON_OBJECT && (!req->key || !*req->key))
+		return refuse(why, n, -EINVAL, "the key is empty");
+	if (op & COPIES && (!req->source_key || !*req->source_key))
+		return refuse(why, n, -EINVAL, "the source's key is empty");
+	if (op & UPLOADS && (!req->upload_id || !*req->upload_id))
+		return refuse(why, n, -EINVAL, "the upload's id is empty");
+	if (part && (req->part_number < 1 || req->part_number > 10000))
+		return refuse(why, n, -EINVAL,
+			      "a part's number is not from 1 to 10,000");
+	if (req->op == STORE_MPU_COMPLETE &&
+	    (req->nparts < 1 || req->nparts > 10000))
+		return refuse(why, n, -EINVAL,
+			      "an upload has from 1 to 10,000 parts");
+	if (req->op == STORE_DELETE_MANY &&
+	    (req->nkeys < 1 || req->nkeys > STORE_DELETE_MAX))
+		return refuse(why, n, -EINVAL,
+			      "from 1 to 1,000 keys can be deleted at once");
+	return check_meta(req->put_meta, why, n);
+}
