@@ -40,6 +40,9 @@ struct cache_config {
 	uint64_t min_free; /* --min-free bytes left on the file system */
 	uint64_t map_bytes; /* LMDB map ceiling; 0 = default (1 TiB of addresses
 			     * capped by the free space as the data grows) */
+	bool writable; /* this holder changes names itself: after an unclean stop
+			* of it, what was known before is asked for anew,
+			* because its last changes may be missing */
 	unsigned commit_ms; /* batch interval of metadata commits, default 200 */
 };
 

@@ -16,6 +16,12 @@ struct meta *meta_create(struct batch *batch, uint64_t next_ino,
 			 uint64_t next_cid);
 void meta_destroy(struct meta *m); /* NULL is fine */
 
+/* What was confirmed before is given as never confirmed. Before first use. */
+void meta_distrust(struct meta *m, int64_t before_ns);
+/* Does the name wait for an upload of this run? Those of earlier runs are with
+ * the journal. */
+bool meta_is_staged(const struct meta *m, uint8_t flags, int64_t checked_ns);
+
 /* The smallest numbers not given yet. */
 void meta_numbers(struct meta *m, uint64_t *next_ino, uint64_t *next_cid);
 
@@ -38,6 +44,7 @@ struct listing {
 struct meta {
 	struct batch *batch;
 	uint64_t next_ino, next_cid; /* atomic */
+	int64_t distrust_ns, started_ns; /* immutable after start */
 	/* Striped by directory: its puts, listing pages and sweep steps are
 	 * serial. Outer to table and to the batch's lock. */
 	struct mutex stripes[META_STRIPES];

@@ -30,9 +30,16 @@ void record_dentry_encode(struct buf *out, const struct meta_rec *rec,
 MUST_CHECK int record_dentry_decode(const void *p, size_t n,
 				    struct meta_rec *rec, uint32_t *gen);
 
+struct record_peek {
+	uint8_t kind, flags;
+	uint64_t ino;
+	uint32_t gen;
+	int64_t checked_ns;
+};
+
 /* Only what a sweep needs; checks no more than it reads. */
-MUST_CHECK int record_dentry_peek(const void *p, size_t n, uint8_t *kind,
-				  uint8_t *flags, uint64_t *ino, uint32_t *gen);
+MUST_CHECK int record_dentry_peek(const void *p, size_t n,
+				  struct record_peek *ret);
 
 struct record_dir {
 	struct meta_dir dir;
@@ -59,6 +66,8 @@ MUST_CHECK int record_extent_decode(const void *p, size_t n,
 /* The one record about the folder itself. */
 struct record_state {
 	bool clean; /* the last holder stopped after flushing everything */
+	bool writable; /* it may have changed names itself */
+	int64_t distrust_ns; /* what was confirmed before is not believed */
 	uint64_t epoch; /* counts unclean stops of the machine */
 	uint64_t next_ino, next_cid; /* smallest numbers never given */
 	uint64_t data_bytes; /* as accounted at the last commit */

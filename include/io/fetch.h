@@ -48,6 +48,7 @@ struct fill_file {
 	struct mutex lock;
 	/* guarded by lock */
 	struct fill_name *name; /* the newest; older ones may be in use */
+	struct store_attr attr; /* has_meta: headers that a GET has shown */
 	struct list fetches;
 	struct list waiters; /* struct fill_read */
 	struct prefetch prefetch;

@@ -80,6 +80,9 @@ MUST_CHECK int fill_open(struct fills *f, const char *key, const char *etag,
 			 uint64_t cid, uint64_t size, struct fill_file **ret);
 void fill_ref(struct fill_file *file);
 void fill_close(struct fill_file *file); /* NULL is fine */
+/* What a GET of this file has shown of the object; false: none has. Release
+ * ret->meta. */
+bool fill_headers(struct fill_file *file, struct store_attr *ret);
 /* The object of a cid lies at another key now (etag NULL: unchanged). */
 void fill_moved(struct fills *f, uint64_t cid, const char *key,
 		const char *etag);

@@ -87,6 +87,8 @@ struct vfs {
 	struct map flights; /* lookups on the wire, by (parent, name) */
 	struct inode *root;
 	struct vfs_stats stats; /* guarded by lock */
+	void (*listener)(uint64_t ino, void *arg); /* guarded by lock */
+	void *listener_arg;
 	/* the uploader: guarded by lock */
 	struct list owed;
 	struct cond owed_changed;
@@ -111,6 +113,7 @@ MUST_CHECK int inode_place(struct vfs *v, struct inode *i, struct place *ret);
 void place_put(struct vfs *v, struct place *p);
 void inode_count_lookup(struct vfs *v, struct inode *i);
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
+mode_t rec_type(struct vfs *v, const struct meta_rec *rec); /* S_IFMT bits */
 void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
 
 /* Key of the inode, or of name below it, into out (STORE_KEY_MAX + 1 bytes).

@@ -69,6 +69,10 @@ void vfs_destroy(struct vfs *v); /* no handle open, no call running */
  */
 MUST_CHECK int vfs_probe(struct vfs *v, struct store_req *req);
 
+/* fn is called when what was said of an inode's attributes turned out wrong:
+ * a kernel should ask again. Any thread, no lock held. NULL ends it. */
+void vfs_listen(struct vfs *v, void (*fn)(uint64_t ino, void *arg), void *arg);
+
 struct vfs_entry {
 	struct stat st;
 	bool negative; /* lookup: no such name, may be remembered for ttl */

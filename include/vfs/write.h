@@ -21,7 +21,8 @@
 
 /* ---- write.c: content ---- */
 
-/* One at a time stores an inode, renames or removes it. Not nested. */
+/* One at a time stores an inode, renames or removes it; meanwhile its content
+ * is not let go of, so who ends it settles it. Not nested. */
 void inode_begin(struct vfs *v, struct inode *i);
 void inode_end(struct vfs *v, struct inode *i);
 /* Waits until no content of i is on its way to the cache; -EAGAIN with

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fsio.h"
 #include "base/log.h"
 #include "cache/batch.h"
@@ -27,7 +28,10 @@
 #include "cache/meta_impl.h"
 #include "cache/record.h"
 
-enum { COMMIT_MS = 200 };
+enum {
+	COMMIT_MS = 200,
+	NUMBERS_LOST = 1 << 20, /* more than are given between two commits */
+};
 
 struct cache {
 	char *dir, *db;
@@ -183,6 +187,10 @@ static int open_database(struct cache *c, const struct cache_config *config)
 		err = kv_open(c->db, ceiling, &c->kv);
 		fresh = true;
 	}
+	if (!err && !fresh && !c->state.clean) {
+		c->state.next_ino += NUMBERS_LOST;
+		c->state.next_cid += NUMBERS_LOST;
+	}
 	if (fresh) {
 		memset(&c->state, 0, sizeof(c->state));
 		c->state.epoch = 1;
@@ -226,7 +234,11 @@ static int check_epoch(struct cache *c, const struct cache_config *config)
 		log_info("cache", "the machine stopped without warning: cached "
 				  "data is verified before use");
 	}
+	if (!c->state.clean && c->state.writable)
+		c->state.distrust_ns = clock_wall_ns();
+	meta_distrust(c->meta, c->state.distrust_ns);
 	c->state.clean = false;
+	c->state.writable = config->writable;
 	snprintf(c->state.boot_id, sizeof(c->state.boot_id), "%s", boot_id);
 	snprintf(c->state.identity, sizeof(c->state.identity), "%s",
 		 config->identity);

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 struct slice meta_key_slice(const struct meta_key *k)
 {
@@ -57,6 +58,7 @@ struct meta *meta_create(struct batch *batch, uint64_t next_ino,
 	struct meta *m = xcalloc(1, sizeof(*m));
 
 	m->batch = batch;
+	m->started_ns = clock_wall_ns();
 	m->next_ino = next_ino > CACHE_ROOT_INO ? next_ino :
 						  CACHE_ROOT_INO + 1;
 	m->next_cid = next_cid ? next_cid : 1;
@@ -93,6 +95,16 @@ uint64_t meta_new_ino(struct meta *m)
 uint64_t meta_new_cid(struct meta *m)
 {
 	return __atomic_fetch_add(&m->next_cid, 1, __ATOMIC_RELAXED);
+}
+
+void meta_distrust(struct meta *m, int64_t before_ns)
+{
+	m->distrust_ns = before_ns;
+}
+
+bool meta_is_staged(const struct meta *m, uint8_t flags, int64_t checked_ns)
+{
+	return flags & META_STAGED && checked_ns >= m->started_ns;
 }
 
 void meta_numbers(struct meta *m, uint64_t *next_ino, uint64_t *next_cid)
@@ -263,6 +275,8 @@ int meta_get(struct meta *m, uint64_t parent, const char *name,
 	buf_init(&scratch, RECORD_MAX);
 	view_begin(&v, m->batch);
 	err = get(&v, meta_key_slice(&k), &scratch, ret, &gen);
+	if (!err && ret->checked_ns < m->distrust_ns)
+		ret->checked_ns = 0;
 	view_end(&v);
 	buf_release(&scratch);
 	return err;

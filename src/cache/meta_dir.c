@@ -67,6 +67,8 @@ int meta_dir_get(struct meta *m, uint64_t ino, struct meta_dir *ret)
 	view_end(&v);
 	buf_release(&scratch);
 	*ret = d.dir;
+	if (ret->complete_ns < m->distrust_ns)
+		ret->complete_ns = 0;
 	return err;
 }
 
@@ -168,7 +170,8 @@ static void expect_page(struct meta_op *op, struct meta_key *lo,
 static bool is_newer(const struct meta_op *op, const struct known *known,
 		     const struct meta_rec *rec)
 {
-	if (known->exists && known->rec.flags & META_STAGED)
+	if (known->exists && meta_is_staged(op->meta, known->rec.flags,
+					    known->rec.checked_ns))
 		return true;
 	return op->listing && known->exists &&
 	       known->gen == op->listing->gen &&
@@ -226,20 +229,19 @@ struct sweep {
 static int sweep_one(struct slice key, struct slice val, void *arg)
 {
 	struct sweep *s = arg;
-	uint64_t ino;
-	uint32_t gen;
-	uint8_t kind, flags;
+	struct record_peek p;
 
 	if (key.n <= sizeof(s->last.bytes)) {
 		memcpy(s->last.bytes, key.p, key.n);
 		s->last.len = key.n;
 	}
-	if (record_dentry_peek(val.p, val.n, &kind, &flags, &ino, &gen))
+	if (record_dentry_peek(val.p, val.n, &p))
 		batch_del(s->meta->batch, KV_DENTRY, key);
-	else if (gen != s->gen && !(flags & META_STAGED))
-		meta_drop(s->meta, key, kind, ino);
+	else if (p.gen != s->gen &&
+		 !meta_is_staged(s->meta, p.flags, p.checked_ns))
+		meta_drop(s->meta, key, p.kind, p.ino);
 	else
-		s->visible += kind != META_ABSENT;
+		s->visible += p.kind != META_ABSENT;
 	return --s->left == 0;
 }
 
@@ -335,6 +337,7 @@ int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen,
 struct lister {
 	struct meta_entry *entries;
 	unsigned n, max;
+	int64_t distrust_ns;
 };
 
 static int list_one(struct slice key, struct slice val, void *arg)
@@ -351,6 +354,8 @@ static int list_one(struct slice key, struct slice val, void *arg)
 		meta_rec_release(&e->rec);
 		return 0;
 	}
+	if (e->rec.checked_ns < l->distrust_ns)
+		e->rec.checked_ns = 0;
 	memcpy(e->name, (const char *)key.p + 8, len);
 	e->name[len] = 0;
 	return ++l->n == l->max;
@@ -359,7 +364,9 @@ static int list_one(struct slice key, struct slice val, void *arg)
 int meta_list(struct meta *m, uint64_t ino, const char *after,
 	      struct meta_entry *entries, unsigned max)
 {
-	struct lister l = { .entries = entries, .max = max };
+	struct lister l = { .entries = entries,
+			    .max = max,
+			    .distrust_ns = m->distrust_ns };
 	struct meta_key from = { .len = 0 };
 	struct ino_key k;
 	int err = 0;
@@ -384,13 +391,11 @@ int meta_list(struct meta *m, uint64_t ino, const char *after,
 static int collect_one(struct slice key, struct slice val, void *arg)
 {
 	struct sweep *s = arg;
-	uint64_t ino = 0;
-	uint32_t gen;
-	uint8_t kind, flags;
+	struct record_peek p;
 
-	if (record_dentry_peek(val.p, val.n, &kind, &flags, &ino, &gen))
-		kind = META_ABSENT;
-	meta_drop(s->meta, key, kind, ino);
+	if (record_dentry_peek(val.p, val.n, &p))
+		p = (struct record_peek){ .kind = META_ABSENT };
+	meta_drop(s->meta, key, p.kind, p.ino);
 	return --s->left == 0;
 }
 

@@ -370,16 +370,17 @@ int record_dentry_decode(const void *p, size_t n, struct meta_rec *rec,
 	return -EBADMSG;
 }
 
-int record_dentry_peek(const void *p, size_t n, uint8_t *kind, uint8_t *flags,
-		       uint64_t *ino, uint32_t *gen)
+int record_dentry_peek(const void *p, size_t n, struct record_peek *ret)
 {
 	struct in in = { p, (const uint8_t *)p + n, false };
+	uint8_t form;
 
-	*kind = get_head(&in, META_DIR);
-	*flags = get_byte(&in);
-	get_byte(&in);
-	*ino = get_varint(&in);
-	*gen = get_u32(&in);
+	ret->kind = get_head(&in, META_DIR);
+	ret->flags = get_byte(&in);
+	form = get_byte(&in);
+	ret->ino = get_varint(&in);
+	ret->gen = get_u32(&in);
+	ret->checked_ns = get_time(&in, form & CHECKED_NS);
 	return in.bad ? -EBADMSG : 0;
 }
 
@@ -493,7 +494,8 @@ static void get_text(struct in *in, char *s, size_t max)
 
 void record_state_encode(struct buf *out, const struct record_state *s)
 {
-	buf_addch(out, (char)(VERSION | s->clean));
+	buf_addch(out, (char)(VERSION | s->clean | s->writable << 1));
+	put_signed(out, s->distrust_ns);
 	put_varint(out, s->epoch);
 	put_varint(out, s->next_ino);
 	put_varint(out, s->next_cid);
@@ -507,7 +509,11 @@ int record_state_decode(const void *p, size_t n, struct record_state *s)
 	struct in in = { p, (const uint8_t *)p + n, false };
 
 	memset(s, 0, sizeof(*s));
-	s->clean = get_head(&in, 1);
+	uint8_t flags = get_head(&in, 3);
+
+	s->clean = flags & 1;
+	s->writable = flags & 2;
+	s->distrust_ns = get_signed(&in);
 	s->epoch = get_varint(&in);
 	s->next_ino = get_varint(&in);
 	s->next_cid = get_varint(&in);

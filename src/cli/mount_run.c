@@ -150,7 +150,8 @@ static int build_cache(struct mount *m, char *why)
 	struct cache_config cc = { .dir = dir,
 				   .identity = identity,
 				   .max_bytes = c->cache_size,
-				   .min_free = c->min_free };
+				   .min_free = c->min_free,
+				   .writable = !c->read_only };
 
 	return cache_open(&cc, &m->cache, why, WHY);
 }

@@ -246,6 +246,12 @@ static int mount_failed(const struct session_config *c, char *why, size_t len)
 	return -EIO;
 }
 
+/* Only the attributes, not the pages: this takes no lock a request may hold. */
+static void attributes_changed(uint64_t ino, void *arg)
+{
+	fuse_lowlevel_notify_inval_inode(arg, ino, -1, 0);
+}
+
 static int serve(struct session *s)
 {
 	int err;
@@ -253,10 +259,12 @@ static int serve(struct session *s)
 	err = first_exchange(s->se);
 	if (err)
 		return err;
+	vfs_listen(s->context->vfs, attributes_changed, s->se);
 	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
 	if (err)
 		return -err;
 	err = loop(s);
+	vfs_listen(s->context->vfs, NULL, NULL);
 	while (__atomic_load_n(&s->context->pending, __ATOMIC_ACQUIRE))
 		usleep(PENDING_US);
 	atomic_store(&s->over, true);

@@ -93,6 +93,18 @@ static void arrive(struct fetch *fetch)
 	tasks_submit(fetch->file->fills->config.disk, &fetch->task);
 }
 
+/* Every GET shows the object's metadata; the first is kept for the asking. */
+static void keep_headers_locked(struct fill_file *file,
+				const struct store_req *req)
+	REQUIRES(file->lock)
+{
+	if (file->attr.has_meta || !req->attr.has_meta)
+		return;
+	file->attr = req->attr;
+	if (store_meta_copy(&file->attr.meta, &req->attr.meta))
+		memset(&file->attr, 0, sizeof(file->attr));
+}
+
 static void on_progress(struct store_req *req, size_t got)
 {
 	struct fetch *fetch = req->arg;
@@ -101,6 +113,7 @@ static void on_progress(struct store_req *req, size_t got)
 
 	mutex_lock(&file->lock);
 	fetch->got = got < fetch->len ? got : fetch->len;
+	keep_headers_locked(file, req);
 	waiters = !list_empty(&file->waiters);
 	mutex_unlock(&file->lock);
 	if (waiters)

@@ -45,6 +45,7 @@ static void file_free(struct fill_file *file)
 {
 	content_put(file->content);
 	mutex_release(&file->lock);
+	store_meta_release(&file->attr.meta);
 	while (file->name) {
 		struct fill_name *older = file->name->older;
 
@@ -187,6 +188,19 @@ void fill_close(struct fill_file *file)
 {
 	if (file)
 		file_put(file);
+}
+
+bool fill_headers(struct fill_file *file, struct store_attr *ret)
+{
+	mutex_lock(&file->lock);
+	bool have = file->attr.has_meta;
+	if (have) {
+		*ret = file->attr;
+		if (store_meta_copy(&ret->meta, &file->attr.meta))
+			have = false;
+	}
+	mutex_unlock(&file->lock);
+	return have;
 }
 
 void fill_moved(struct fills *f, uint64_t cid, const char *key,

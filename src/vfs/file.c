@@ -26,6 +26,7 @@ struct vfs_file {
 	struct fill_file *fill; /* guarded by lock; NULL for an empty object */
 	uint64_t cid; /* guarded by lock: what fill is of */
 	bool served; /* guarded by lock: a byte was given */
+	bool learned; /* guarded by lock: the object's metadata is known */
 	bool writable;
 	struct list old; /* versions left behind while reads are parked */
 };
@@ -267,6 +268,43 @@ static void move_to_new_version(struct task *t)
 	start_read(r);
 }
 
+static void tell_listener(struct vfs *v, uint64_t ino)
+{
+	mutex_lock(&v->lock);
+	void (*fn)(uint64_t ino, void *arg) = v->listener;
+	void *arg = v->listener_arg;
+	mutex_unlock(&v->lock);
+	if (fn)
+		fn(ino, arg);
+}
+
+/* A name known from a listing gets its mode, owner and time from the first
+ * GET of its data. */
+static void learn(struct vfs_file *f, struct fill_file *from)
+{
+	struct inode *i = f->inode;
+	struct store_attr attr;
+	bool known;
+
+	mutex_lock(&f->v->lock);
+	known = i->flags & META_HAS_HEADERS || i->wb || i->unlinked;
+	mutex_unlock(&f->v->lock);
+	if (!known && fill_headers(from, &attr)) {
+		mutex_lock(&f->v->lock);
+		bool same = i->etag && strcmp(i->etag, attr.etag.s) == 0;
+		mutex_unlock(&f->v->lock);
+		if (same) {
+			inode_learn(f->v, i, &attr);
+			tell_listener(f->v, i->ino);
+		}
+		store_meta_release(&attr.meta);
+		known = same;
+	}
+	mutex_lock(&f->lock);
+	f->learned |= known;
+	mutex_unlock(&f->lock);
+}
+
 static void read_done(struct fill_read *fr)
 {
 	struct vfs_read *r = container_of(fr, struct vfs_read, fill);
@@ -276,6 +314,7 @@ static void read_done(struct fill_read *fr)
 
 	r->wb = NULL;
 	mutex_lock(&f->lock);
+	struct fill_file *from = fr->error || f->learned ? NULL : r->on;
 	move = !wb && fr->error == -ESTALE && !f->served && r->moves++ < 2;
 	if (!fr->error && fr->got > 0 && !wb) {
 		if (r->on != f->fill)
@@ -289,6 +328,8 @@ static void read_done(struct fill_read *fr)
 		tasks_submit(f->v->config.tasks, &r->task);
 		return;
 	}
+	if (from && !wb)
+		learn(f, from);
 	r->done(r);
 	writeback_put(wb);
 }

@@ -76,6 +76,14 @@ static void fill_stat(struct stat *st, uint64_t ino, const struct shown *a,
 	st->st_ctim = st->st_atim = st->st_mtim;
 }
 
+mode_t rec_type(struct vfs *v, const struct meta_rec *rec)
+{
+	struct shown a;
+
+	shown_from_rec(v, rec, &a);
+	return a.mode & S_IFMT;
+}
+
 void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st)
 {
 	struct shown a;

@@ -106,12 +106,28 @@ void rec_from_attr(const struct store_attr *attr, int64_t now,
 	}
 }
 
+/* A kernel cannot bear an inode that changes its type: a file that turns out
+ * to be a symbolic link gets another number. */
+static void renumber(struct vfs *v, uint64_t dir, const char *name,
+		     struct meta_rec *rec)
+{
+	struct meta_rec old;
+
+	if (rec->kind != META_FILE || !(rec->flags & META_HAS_HEADERS) ||
+	    meta_get(v->meta, dir, name, &old))
+		return;
+	if (old.kind == META_FILE && rec_type(v, &old) != rec_type(v, rec))
+		rec->ino = meta_new_ino(v->meta);
+	meta_rec_release(&old);
+}
+
 /* Puts and merges; a cache that cannot keep it is no reason to fail. */
 static void put_record(struct vfs *v, uint64_t dir, const char *name,
 		       struct meta_rec *rec)
 {
 	struct meta_rec merged;
 
+	renumber(v, dir, name, rec);
 	if (meta_put(v->meta, dir, name, rec, &merged) == 0) {
 		meta_rec_release(rec);
 		*rec = merged;

@@ -420,6 +420,7 @@ static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
 		inode_end(v, i);
 		if (moved)
 			inode_rejournal_if(v, i);
+		inode_settle(v, i);
 		inode_put(v, i);
 		free(m);
 	}

@@ -77,6 +77,14 @@ int vfs_probe(struct vfs *v, struct store_req *req)
 	return err;
 }
 
+void vfs_listen(struct vfs *v, void (*fn)(uint64_t ino, void *arg), void *arg)
+{
+	mutex_lock(&v->lock);
+	v->listener = fn;
+	v->listener_arg = arg;
+	mutex_unlock(&v->lock);
+}
+
 static int lookup(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		  const char *name, struct vfs_entry *ret)
 {

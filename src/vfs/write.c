@@ -49,7 +49,7 @@ bool name_is_lock(const struct vfs *v, const char *name)
 void inode_begin(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);
-	while (i->busy)
+	while (i->busy || i->settling)
 		cond_wait(&v->inode_free, &v->lock);
 	i->busy = true;
 	mutex_unlock(&v->lock);
@@ -585,7 +585,8 @@ static bool start_settling(struct vfs *v, struct inode *i, struct writeback *wb)
 	bool start;
 
 	mutex_lock(&v->lock);
-	start = i->wb == wb && !i->settling && i->writers == 0 && !i->owed &&
+	start = i->wb == wb && !i->settling && !i->busy && i->writers == 0 &&
+		!i->owed &&
 		(i->unlinked ? i->opens == 0 : !writeback_dirty(wb));
 	i->settling |= start;
 	mutex_unlock(&v->lock);

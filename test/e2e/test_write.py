@@ -1,0 +1,335 @@
+"""What a writing mount promises, one case each, over Cloudflare's local R2."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import threading
+import time
+import unittest
+
+from harness import BUCKET, R2FS, run
+from test_programs import Writing
+
+
+class Patterns(Writing):
+    def test_append_truncate_and_holes(self):
+        p = f"{self.m.path}/f"
+        with open(p, "wb") as f:
+            f.write(b"hello")
+        with open(p, "ab") as f:
+            f.write(b" world")
+        self.assertEqual(self.body("f"), b"hello world")
+        os.truncate(p, 3)
+        self.assertEqual(self.body("f"), b"hel")
+        os.truncate(p, 6)
+        self.assertEqual(self.body("f"), b"hel\0\0\0")
+        fd = os.open(p, os.O_RDWR)
+        os.pwrite(fd, b"x", 20)
+        os.posix_fallocate(fd, 0, 30)
+        os.close(fd)
+        self.assertEqual(self.body("f"), b"hel" + b"\0" * 17 + b"x" + b"\0" * 9)
+
+    def test_two_handles_see_each_other(self):
+        p = f"{self.m.path}/f"
+        a = os.open(p, os.O_RDWR | os.O_CREAT)
+        b = os.open(p, os.O_RDONLY)
+        os.pwrite(a, b"one", 0)
+        self.assertEqual(os.pread(b, 10, 0), b"one")
+        os.fsync(a)
+        self.assertEqual(self.body("f"), b"one")
+        os.pwrite(a, b"two", 0)
+        self.assertEqual(os.pread(b, 10, 0), b"two")
+        os.close(a)
+        self.assertEqual(os.pread(b, 10, 0), b"two")
+        os.close(b)
+        self.assertEqual(self.body("f"), b"two")
+
+    def test_open_files_survive_unlink_and_rename(self):
+        self.m.unmount()
+        self.server.put("r", b"r" * 3000000)
+        self.m.start()
+        r = os.open(f"{self.m.path}/r", os.O_RDONLY)
+        os.unlink(f"{self.m.path}/r")
+        self.assertEqual(self.keys(), [])
+        self.assertEqual(os.pread(r, 5, 2999990), b"rrrrr")
+        os.close(r)
+        w = os.open(f"{self.m.path}/w", os.O_RDWR | os.O_CREAT)
+        os.write(w, b"before")
+        os.rename(f"{self.m.path}/w", f"{self.m.path}/v")
+        os.write(w, b" after")
+        os.close(w)
+        self.assertEqual(self.body("v"), b"before after")
+        self.assertEqual(self.keys(), ["v"])
+
+    def test_rename_over_an_open_file(self):
+        for name in "ab":
+            with open(f"{self.m.path}/{name}", "w") as f:
+                f.write(name * 9)
+        b = os.open(f"{self.m.path}/b", os.O_RDONLY)
+        os.rename(f"{self.m.path}/a", f"{self.m.path}/b")
+        self.assertEqual(os.pread(b, 9, 0), b"b" * 9)
+        os.close(b)
+        self.assertEqual(self.body("b"), b"a" * 9)
+        self.assertEqual(self.keys(), ["b"])
+
+    def test_temporary_names_cost_one_put(self):
+        def write():
+            with open(f"{self.m.path}/x.tmp", "w") as f:
+                f.write("content")
+                f.flush()
+                os.fsync(f.fileno())
+            os.rename(f"{self.m.path}/x.tmp", f"{self.m.path}/x")
+
+        os.listdir(self.m.path)
+        self.assertEqual(self.counted(write), {"PUT": 1})
+        self.assertEqual(self.body("x"), b"content")
+
+        def move():
+            with open(f"{self.m.path}/plain", "w") as f:
+                f.write("content")
+            os.rename(f"{self.m.path}/plain", f"{self.m.path}/y")
+
+        self.assertEqual(self.counted(move),
+                         {"PUT": 1, "COPY": 1, "DELETE": 1})
+        self.assertEqual(self.keys(), ["x", "y"])
+
+    def test_noreplace_and_exchange(self):
+        for name in "ab":
+            with open(f"{self.m.path}/{name}", "w") as f:
+                f.write(name)
+        run("mv", "-n", f"{self.m.path}/a", f"{self.m.path}/b",
+                check=False)
+        self.assertEqual(self.body("b"), b"b")
+        out = run("python3", "-c", "import ctypes,os,sys\n"
+                  "l=ctypes.CDLL(None,use_errno=True)\n"
+                  "for f in (1,2):\n"
+                  " r=l.renameat2(-100,sys.argv[1].encode(),-100,"
+                  "sys.argv[2].encode(),f)\n"
+                  " print(r,ctypes.get_errno())", f"{self.m.path}/a",
+                  f"{self.m.path}/b").stdout
+        self.assertEqual(out, f"-1 {errno.EEXIST}\n-1 {errno.EINVAL}\n")
+
+    def test_folders(self):
+        os.makedirs(f"{self.m.path}/a/b")
+        with open(f"{self.m.path}/a/b/f", "w") as f:
+            f.write("x")
+        for fn, want in ((lambda: os.rmdir(f"{self.m.path}/a"),
+                          errno.ENOTEMPTY),
+                         (lambda: os.unlink(f"{self.m.path}/a"),
+                          errno.EISDIR),
+                         (lambda: os.mkdir(f"{self.m.path}/a"), errno.EEXIST),
+                         (lambda: os.rmdir(f"{self.m.path}/a/b/f"),
+                          errno.ENOTDIR)):
+            with self.assertRaises(OSError) as e:
+                fn()
+            self.assertEqual(e.exception.errno, want)
+        self.server.put("a/c", b"by another")
+        os.unlink(f"{self.m.path}/a/b/f")
+        os.rmdir(f"{self.m.path}/a/b")
+        self.assertEqual(self.keys(), ["a/", "a/c"])
+
+    def test_links_and_pipes(self):
+        with open(f"{self.m.path}/f", "w") as f:
+            f.write("x")
+        os.symlink("f", f"{self.m.path}/l")
+        os.mkfifo(f"{self.m.path}/p")
+        with self.assertRaises(OSError) as e:
+            os.link(f"{self.m.path}/f", f"{self.m.path}/h")
+        self.assertEqual(e.exception.errno, errno.EPERM)
+        self.m.unmount()
+        self.m.start()
+        self.assertEqual(os.readlink(f"{self.m.path}/l"), "f")
+        self.assertTrue(stat.S_ISFIFO(os.stat(f"{self.m.path}/p").st_mode))
+
+    def test_attributes(self):
+        p = f"{self.m.path}/f"
+        with open(p, "w") as f:
+            f.write("x")
+        before = self.sent()
+        os.chmod(p, 0o640)
+        os.chown(p, 12, 34)
+        os.utime(p, ns=(0, 1234567890123456789))
+        os.setxattr(p, "user.color", b"blue\0\xff")
+        time.sleep(1)
+        after = self.sent()
+        self.assertEqual(after["COPY"] - before["COPY"], 1)
+        self.assertEqual(after["PUT"], before["PUT"])
+        meta = self.s3.head_object(Bucket=BUCKET, Key="f")["Metadata"]
+        self.assertEqual(meta["mode"], str(0o100640))
+        self.assertEqual((meta["uid"], meta["gid"]), ("12", "34"))
+        self.assertEqual(meta["mtime"], "1234567890.123456789")
+        self.m.unmount()
+        self.m = self.mount()
+        p = f"{self.m.path}/f"
+        with open(p) as f:  # a listing does not carry metadata, a GET does
+            f.read()
+        st = os.stat(p)
+        self.assertEqual((st.st_mode & 0o777, st.st_uid, st.st_gid,
+                          st.st_mtime_ns),
+                         (0o640, 12, 34, 1234567890123456789))
+        self.assertEqual(os.getxattr(p, "user.color"), b"blue\0\xff")
+        os.removexattr(p, "user.color")
+        with self.assertRaises(OSError):
+            os.getxattr(p, "user.color")
+
+    def test_content_type_of_others_stays(self):
+        self.m.unmount()
+        self.server.put("page", b"<html>", ContentType="text/html",
+                        Metadata={"team": "a"})
+        self.m.start()
+        with open(f"{self.m.path}/page", "a") as f:
+            f.write("more")
+        os.chmod(f"{self.m.path}/page", 0o600)
+        time.sleep(0.8)
+        h = self.s3.head_object(Bucket=BUCKET, Key="page")
+        self.assertEqual(h["ContentType"], "text/html")
+        self.assertEqual(h["Metadata"]["team"], "a")
+
+
+class Races(Writing):
+    def other(self):
+        return self.mount()
+
+    def test_overwritten_by_another(self):
+        with open(f"{self.m.path}/a", "w") as f:
+            f.write("first")
+        time.sleep(1.2)
+        f = open(f"{self.m.path}/a", "r+")
+        f.write("mine!")
+        f.flush()
+        self.server.put("a", b"theirs")
+        with self.assertRaises(OSError) as e:
+            f.close()
+        self.assertEqual(e.exception.errno, errno.ESTALE)
+        self.assertEqual(self.body("a"), b"theirs")
+        end = time.monotonic() + 10  # the last close is seen a moment later
+        while time.monotonic() < end:
+            with open(f"{self.m.path}/a") as g:
+                text = g.read()
+            if text == "theirs":
+                break
+        self.assertEqual(text, "theirs")
+        self.recover("mine!", "a")
+
+    def recover(self, want, key):
+        line = run(R2FS, "recover", "list", self.m.path).stdout.split()
+        self.assertEqual((line[1], line[4]), ("failed", key))
+        p = run(R2FS, "recover", "retry", self.m.path, line[0], check=False)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("--force", p.stderr)
+        out = os.path.join(self.local, "out")
+        run(R2FS, "recover", "export", self.m.path, line[0], out)
+        with open(out) as f:
+            self.assertEqual(f.read(), want)
+        run(R2FS, "recover", "retry", "--force", self.m.path, line[0])
+        self.assertEqual(self.body(key), want.encode())
+        self.assertIn("empty", run(R2FS, "recover", "list",
+                                   self.m.path).stdout)
+
+    def test_two_mounts_create_one_file(self):
+        m2 = self.other()
+        for name, how in (("f", errno.EEXIST), ("x.lock", errno.EEXIST)):
+            won, lost = [], []
+
+            def create(m):
+                try:
+                    fd = os.open(f"{m.path}/{name}", os.O_CREAT | os.O_EXCL |
+                                 os.O_WRONLY, 0o644)
+                    barrier.wait(20)
+                    os.write(fd, m.path.encode())
+                    os.close(fd)
+                    won.append(m.path)
+                except OSError as e:
+                    barrier.abort()
+                    lost.append(e.errno)
+                except threading.BrokenBarrierError:
+                    os.write(fd, m.path.encode())
+                    os.close(fd)
+                    won.append(m.path)
+
+            barrier = threading.Barrier(2)
+            threads = [threading.Thread(target=create, args=(m,))
+                       for m in (self.m, m2)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            self.assertEqual(len(won), 1, (won, lost))
+            self.assertEqual(lost, [how])
+            self.assertEqual(self.body(name).decode(), won[0])
+
+    def test_stale_knowledge_is_no_race(self):
+        m2 = self.other()
+        os.listdir(self.m.path)
+        os.listdir(m2.path)
+        with open(f"{self.m.path}/a", "w") as f:
+            f.write("old")
+        time.sleep(2.1)
+        with open(f"{m2.path}/a", "w") as f:  # believed absent
+            f.write("new")
+        self.assertEqual(self.body("a"), b"new")
+
+    def tearDown(self):
+        for m in self.mounts:
+            m.expected_errors = True
+        super().tearDown()
+
+
+class Crashes(Writing):
+    def kill(self):
+        os.kill(self.m.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while os.path.exists(f"/proc/{self.m.pid}") and (
+                time.monotonic() < end):
+            time.sleep(0.05)
+        subprocess.run(["umount", "-l", self.m.path], timeout=20)
+
+    def test_owed_uploads_go_on(self):
+        with open(f"{self.m.path}/x.tmp", "w") as f:
+            f.write("owed")
+        half = open(f"{self.m.path}/half", "w")
+        half.write("half")
+        half.flush()
+        self.kill()
+        self.m.start()
+        with open(f"{self.m.path}/x.tmp") as f:
+            self.assertEqual(f.read(), "owed")
+        os.rename(f"{self.m.path}/x.tmp", f"{self.m.path}/x")
+        self.assertEqual(self.body("x"), b"owed")
+        line = run(R2FS, "recover", "list", self.m.path).stdout
+        self.assertIn("half", line)
+        self.assertIn("before the file was closed", line)
+        run(R2FS, "recover", "drop", self.m.path, line.split()[0])
+        self.assertEqual(self.keys(), ["x"])
+
+    def test_force_leaves_and_the_next_mount_goes_on(self):
+        with open(f"{self.m.path}/x.tmp", "w") as f:
+            f.write("owed")
+        run(R2FS, "umount", "--force", self.m.path)
+        self.assertEqual(self.keys(), [])
+        self.m.start()
+        self.m.unmount()
+        self.assertEqual(self.body("x.tmp"), b"owed")
+
+
+class CrashesOfJournalClose(Crashes):
+    options = ("--writeback",)
+
+    def test_nothing_closed_is_lost(self):
+        for i in range(60):
+            with open(f"{self.m.path}/f{i}", "wb") as f:
+                f.write(bytes([i]) * 100000)
+        self.kill()
+        self.m.start()
+        for i in range(60):
+            with open(f"{self.m.path}/f{i}", "rb") as f:
+                self.assertEqual(f.read(), bytes([i]) * 100000)
+        self.m.unmount()
+        for i in range(60):
+            self.assertEqual(self.body(f"f{i}"), bytes([i]) * 100000)
+
+
+if __name__ == "__main__":
+    unittest.main()
