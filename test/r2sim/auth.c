@@ -1,7 +1,10 @@
 /*
- * Signature Version 4, the order of checks and the codes as Cloudflare's own
- * local endpoint has them. Header form only: presigned URLs are refused.
+ * Signature Version 4, by header and by presigned query; the order of checks
+ * and the codes as Cloudflare's own local endpoint has them. What is signed is
+ * what was sent: path and query are never decoded and encoded again, so a
+ * client that encodes otherwise than it signs is found out.
  */
+#include <ctype.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdlib.h>
@@ -11,14 +14,15 @@
 
 #include "r2sim.h"
 
-struct credentials credentials;
-int64_t clock_offset_s;
+struct credentials *credentials;
+enum scope token_scope;
 
-void hex(const unsigned char *p, size_t n, char *out)
-{
-	for (size_t i = 0; i < n; i++)
-		sprintf(out + 2 * i, "%02x", p[i]);
-}
+struct sig {
+	char id[256], date[16], region[32]; /* of the scope */
+	char names[1024], given[80];
+	const char *stamp, *payload;
+	bool presigned;
+};
 
 static void hmac(const void *key, size_t n, const char *data,
 		 unsigned char out[32])
@@ -29,25 +33,225 @@ static void hmac(const void *key, size_t n, const char *data,
 	     strlen(data), out, &len);
 }
 
-static int compare(const void *a, const void *b)
+/* The last key derived is kept: it changes once a day. */
+static void signing_key(const char *secret, const char *date,
+			const char *region, unsigned char key[32])
 {
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned char last[32];
+	static char *last_for;
+	char *start = xprintf("AWS4%s", secret);
+	char *what = xprintf("%s/%s/%s", date, region, secret);
+
+	pthread_mutex_lock(&lock);
+	if (!last_for || strcmp(last_for, what) != 0) {
+		hmac(start, strlen(start), date, last);
+		hmac(last, 32, region, last);
+		hmac(last, 32, "s3", last);
+		hmac(last, 32, "aws4_request", last);
+		free(last_for);
+		last_for = what;
+		what = NULL;
+	}
+	memcpy(key, last, 32);
+	pthread_mutex_unlock(&lock);
+	free(start);
+	free(what);
 }
 
-/* The query as sent, its pairs sorted, a name without '=' given one. */
-static void canonical_query(const char *raw, struct text *out)
-{
-	char *copy = strdup(raw), *rest = copy, *pair, *pairs[64];
-	size_t n = 0;
+/* ---- the canonical request ---- */
 
-	while ((pair = strsep(&rest, "&")) && n < 64)
-		if (*pair)
-			pairs[n++] = pair;
-	qsort(pairs, n, sizeof(*pairs), compare);
-	for (size_t i = 0; i < n; i++)
-		text_add(out, "%s%s%s", i ? "&" : "", pairs[i],
-			 strchr(pairs[i], '=') ? "" : "=");
+static int by_name(const void *x, const void *y)
+{
+	const struct param *a = x, *b = y;
+	size_t n = strcspn(a->raw, "="), m = strcspn(b->raw, "=");
+	int c = memcmp(a->raw, b->raw, n < m ? n : m);
+
+	if (c || n != m)
+		return c ? c : n < m ? -1 : 1;
+	return strcmp(a->raw + n, b->raw + m);
+}
+
+static void add_query(const struct request *r, bool presigned, struct text *t)
+{
+	struct param *sorted = xalloc(r->nparams * sizeof(*sorted));
+	const char *join = "";
+
+	memcpy(sorted, r->params, r->nparams * sizeof(*sorted));
+	qsort(sorted, r->nparams, sizeof(*sorted), by_name);
+	for (unsigned i = 0; i < r->nparams; i++) {
+		if (presigned && !strcmp(sorted[i].name, "X-Amz-Signature"))
+			continue;
+		text_add_str(t, join);
+		text_add_str(t, sorted[i].raw);
+		if (!strchr(sorted[i].raw, '='))
+			text_add_str(t, "=");
+		join = "&";
+	}
+	free(sorted);
+}
+
+/* Trimmed, runs of spaces as one. */
+static void add_value(struct text *t, const char *v)
+{
+	while (isspace((unsigned char)*v))
+		v++;
+	for (; *v; v++)
+		if (*v != ' ' || (v[1] && v[1] != ' '))
+			text_add_bytes(t, v, 1);
+}
+
+static void add_headers(const struct request *r, const char *names,
+			struct text *t)
+{
+	char *copy = xstrdup(names), *rest = copy, *name;
+
+	while ((name = strsep(&rest, ";"))) {
+		const char *v = req_header(r, name);
+
+		text_add_str(t, name);
+		text_add_str(t, ":");
+		add_value(t, v ? v : "");
+		text_add_str(t, "\n");
+	}
 	free(copy);
+}
+
+static void add_dump(struct text *t, const char *tag, const struct text *s)
+{
+	text_add(t, "<%s>", tag);
+	text_add_xml(t, s->s);
+	text_add(t, "</%s><%sBytes>", tag, tag);
+	for (size_t i = 0; i < s->len; i++)
+		text_add(t, "%s%02x", i ? " " : "", (unsigned char)s->s[i]);
+	text_add(t, "</%sBytes>", tag);
+}
+
+static bool mismatch(struct request *r, const struct text *canonical,
+		     const struct text *to_sign, const char *given)
+{
+	struct text extra = { 0 };
+
+	add_dump(&extra, "StringToSign", to_sign);
+	add_dump(&extra, "CanonicalRequest", canonical);
+	text_add(&extra, "<SignatureProvided>");
+	text_add_xml(&extra, given);
+	text_add(&extra, "</SignatureProvided>");
+	op_error_extra(r, 403, "SignatureDoesNotMatch",
+		       "The request signature we calculated does not match the "
+		       "signature you provided. Check your secret access key "
+		       "and signing method.",
+		       extra.s);
+	text_free(&extra);
+	return false;
+}
+
+static bool check_signature(struct request *r, const struct sig *s)
+{
+	struct text canonical = { 0 }, to_sign = { 0 };
+	unsigned char key[32], digest[32];
+	char sum[65], good[65];
+	bool same;
+
+	text_add(&canonical, "%s\n", r->method);
+	text_add_str(&canonical, r->raw_path);
+	text_add_str(&canonical, "\n");
+	add_query(r, s->presigned, &canonical);
+	text_add_str(&canonical, "\n");
+	add_headers(r, s->names, &canonical);
+	text_add(&canonical, "\n%s\n%s", s->names, s->payload);
+	EVP_Digest(canonical.s, canonical.len, digest, NULL, EVP_sha256(),
+		   NULL);
+	hex(digest, 32, sum);
+	text_add(&to_sign, "AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s",
+		 s->stamp, s->date, s->region, sum);
+	signing_key(credentials->secret, s->date, s->region, key);
+	hmac(key, 32, to_sign.s, digest);
+	hex(digest, 32, good);
+	same = strcmp(s->given, good) == 0;
+	if (!same)
+		mismatch(r, &canonical, &to_sign, s->given);
+	text_free(&canonical);
+	text_free(&to_sign);
+	return same;
+}
+
+/* ---- the checks before it ---- */
+
+static bool parse_stamp(const char *s, int64_t *t)
+{
+	struct tm tm = { 0 };
+	char *end = strptime(s, "%Y%m%dT%H%M%SZ", &tm);
+
+	*t = timegm(&tm);
+	return end && !*end && strlen(s) == 16;
+}
+
+/* "ID/DATE/REGION/s3/aws4_request" */
+static bool parse_scope(struct request *r, const char *scope, struct sig *s)
+{
+	char *copy = xstrdup(scope), *rest = copy, *part[6] = { 0 };
+	unsigned n = 0;
+	bool good = false;
+
+	while (n < 6 && (part[n] = strsep(&rest, "/")))
+		n++;
+	if (n != 5)
+		op_error(r, 400, "InvalidArgument",
+			 "Credential sigv4 header should have at least 5 "
+			 "slash-separated parts, not %u",
+			 n);
+	else if (strcmp(part[3], "s3") != 0)
+		op_error(r, 400, "InvalidArgument",
+			 "Credential service should be s3, not %s", part[3]);
+	else if (strcmp(part[4], "aws4_request") != 0)
+		op_error(r, 400, "InvalidArgument",
+			 "Credential termination string should be "
+			 "aws4_request, not %s",
+			 part[4]);
+	else if (strlen(part[1]) != 8 || strncmp(part[1], s->stamp, 8) != 0)
+		op_error(r, 400, "InvalidArgument",
+			 "Credential signed date %s does not match %.8s from "
+			 "'x-amz-date' header",
+			 part[1], s->stamp);
+	else if (strlen(part[0]) != 32)
+		op_error(r, 400, "InvalidArgument",
+			 "Credential access key has length %zu, should be 32",
+			 strlen(part[0]));
+	else
+		good = true;
+	if (good) {
+		snprintf(s->id, sizeof(s->id), "%s", part[0]);
+		snprintf(s->date, sizeof(s->date), "%s", part[1]);
+		snprintf(s->region, sizeof(s->region), "%s", part[2]);
+	}
+	free(copy);
+	return good;
+}
+
+static bool unauthorized(struct request *r)
+{
+	r->unbilled = true;
+	op_error(r, 401, "Unauthorized", "Unauthorized");
+	return false;
+}
+
+static bool check_id(struct request *r, const struct sig *s, const char *token)
+{
+	char *names = xprintf(";%s;", s->names);
+	bool host = strstr(names, ";host;");
+
+	free(names);
+	if (strcmp(s->id, credentials->access_key) != 0 || !host)
+		return unauthorized(r);
+	if (credentials->session_token &&
+	    (!token || strcmp(token, credentials->session_token) != 0))
+		return unauthorized(r);
+	if (token && !credentials->session_token) {
+		op_error(r, 400, "InvalidArgument", "X-Amz-Security-Token");
+		return false;
+	}
+	return true;
 }
 
 static bool field(const char *header, const char *name, char *out, size_t n)
@@ -66,104 +270,96 @@ static bool field(const char *header, const char *name, char *out, size_t n)
 	return true;
 }
 
-static void canonical(const struct request *r, const char *signed_headers,
-		      const char *payload, struct text *out)
+static bool by_header(struct request *r, const char *auth)
 {
-	char *copy = strdup(signed_headers), *rest = copy, *name;
+	const char *date = req_header(r, "x-amz-date");
+	struct sig s = { .payload = req_header(r, "x-amz-content-sha256"),
+			 .stamp = date ? date : req_header(r, "Date") };
+	char scope[320];
+	int64_t t;
 
-	text_add(out, "%s\n%s\n", r->method, r->raw_path);
-	canonical_query(r->raw_query, out);
-	text_add(out, "\n");
-	while ((name = strsep(&rest, ";"))) {
-		const char *v = req_header(r, name);
-
-		text_add(out, "%s:%s\n", name, v ? v : "");
-	}
-	text_add(out, "\n%s\n%s", signed_headers, payload);
-	free(copy);
-}
-
-static void sign(const struct request *r, const char *date, const char *stamp,
-		 const char *region, const char *signed_headers,
-		 const char *payload, char out[65])
-{
-	unsigned char key[32], digest[32];
-	struct text c = { 0 }, s = { 0 };
-	char secret[256], sum[65];
-
-	canonical(r, signed_headers, payload, &c);
-	EVP_Digest(c.s, c.len, digest, NULL, EVP_sha256(), NULL);
-	hex(digest, 32, sum);
-	text_add(&s, "AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s", stamp,
-		 date, region, sum);
-	snprintf(secret, sizeof(secret), "AWS4%s", credentials.secret);
-	hmac(secret, strlen(secret), date, key);
-	hmac(key, 32, region, key);
-	hmac(key, 32, "s3", key);
-	hmac(key, 32, "aws4_request", key);
-	hmac(key, 32, s.s, digest);
-	hex(digest, 32, out);
-	text_free(&c);
-	text_free(&s);
-}
-
-static bool skewed(const char *stamp)
-{
-	struct tm tm = { 0 };
-	int64_t now = time(NULL) + clock_offset_s;
-
-	if (!strptime(stamp, "%Y%m%dT%H%M%SZ", &tm))
-		return true;
-	return llabs(timegm(&tm) - now) > 900;
-}
-
-const char *auth_check(const struct request *r, unsigned *status)
-{
-	const char *auth = req_header(r, "Authorization");
-	const char *payload = req_header(r, "x-amz-content-sha256");
-	const char *stamp = req_header(r, "x-amz-date");
-	const char *token = req_header(r, "x-amz-security-token");
-	char scope[256], names[1024], given[80], good[65];
-	char *id, *date, *region, *service, *end, *rest = scope;
-
-	if (!credentials.access_key)
-		return NULL;
-	*status = 400;
-	if (!auth)
-		return "InvalidArgument";
-	if (!payload)
-		return "InvalidRequest";
-	if (!stamp)
-		return "InvalidArgument";
-	*status = 403;
-	if (skewed(stamp))
-		return "RequestTimeTooSkewed";
-	*status = 400;
+	if (!s.payload)
+		return op_error(r, 400, "InvalidRequest",
+				"Missing x-amz-content-sha256");
+	if (!s.stamp)
+		return op_error(r, 400, "InvalidArgument",
+				"No date provided in x-amz-date nor date "
+				"header");
+	if (!parse_stamp(s.stamp, &t))
+		return op_error(r, 400, "InvalidArgument",
+				"Date provided in '%s' header (%s) didn't "
+				"parse successfully",
+				date ? "x-amz-date" : "date", s.stamp);
+	if (llabs(t - sim_now_ms() / 1000) > 900)
+		return op_error(r, 403, "RequestTimeTooSkewed",
+				"The difference between the request time and "
+				"the server's time is too large.");
 	if (strncmp(auth, "AWS4-HMAC-SHA256 ", 17) != 0 ||
 	    !field(auth, "Credential=", scope, sizeof(scope)) ||
-	    !field(auth, "SignedHeaders=", names, sizeof(names)) ||
-	    !field(auth, "Signature=", given, sizeof(given)))
-		return "InvalidRequest";
-	id = strsep(&rest, "/");
-	date = strsep(&rest, "/");
-	region = strsep(&rest, "/");
-	service = strsep(&rest, "/");
-	end = strsep(&rest, "/");
-	if (!end || strcmp(service, "s3") || strcmp(end, "aws4_request") ||
-	    strncmp(date, stamp, 8) != 0)
-		return "InvalidArgument";
-	if (strlen(id) != 32)
-		return "InvalidArgument:Credential access key has wrong length, "
-		       "should be 32";
-	*status = 401;
-	if (strcmp(id, credentials.access_key) != 0 || !strstr(names, "host") ||
-	    (credentials.session_token &&
-	     (!token || strcmp(token, credentials.session_token) != 0)))
-		return "Unauthorized";
-	*status = 501;
-	if (strncmp(payload, "STREAMING-", 10) == 0)
-		return "NotImplemented";
-	*status = 403;
-	sign(r, date, stamp, region, names, payload, good);
-	return strcmp(given, good) ? "SignatureDoesNotMatch" : NULL;
+	    !field(auth, "SignedHeaders=", s.names, sizeof(s.names)) ||
+	    !field(auth, "Signature=", s.given, sizeof(s.given)))
+		return op_error(r, 400, "InvalidRequest",
+				"Please use AWS4-HMAC-SHA256");
+	if (!parse_scope(r, scope, &s) ||
+	    !check_id(r, &s, req_header(r, "x-amz-security-token")))
+		return false;
+	if (strncmp(s.payload, "STREAMING-", 10) == 0)
+		return op_error(r, 501, "NotImplemented", "%s not implemented",
+				s.payload);
+	return check_signature(r, &s);
+}
+
+static bool by_query(struct request *r)
+{
+	static const char *const needed[] = { "X-Amz-Algorithm",
+					      "X-Amz-Signature", "X-Amz-Date",
+					      "X-Amz-SignedHeaders",
+					      "X-Amz-Expires" };
+	struct sig s = { .payload = "UNSIGNED-PAYLOAD", .presigned = true };
+	char *end;
+	int64_t t;
+	long expires;
+
+	for (int i = 0; i < 5; i++)
+		if (!req_arg(r, needed[i]))
+			return op_error(r, 400, "InvalidArgument",
+					"Required search parameter %s missing",
+					needed[i]);
+	if (strcmp(req_arg(r, needed[0]), "AWS4-HMAC-SHA256") != 0)
+		return op_error(r, 400, "InvalidRequest",
+				"Please use AWS4-HMAC-SHA256");
+	s.stamp = req_arg(r, "X-Amz-Date");
+	if (!parse_stamp(s.stamp, &t))
+		return op_error(r, 400, "InvalidArgument",
+				"Date provided in X-Amz-Date (%s) didn't "
+				"parse successfully",
+				s.stamp);
+	snprintf(s.names, sizeof(s.names), "%s",
+		 req_arg(r, "X-Amz-SignedHeaders"));
+	snprintf(s.given, sizeof(s.given), "%s", req_arg(r, "X-Amz-Signature"));
+	if (!parse_scope(r, req_arg(r, "X-Amz-Credential"), &s) ||
+	    !check_id(r, &s, req_arg(r, "X-Amz-Security-Token")))
+		return false;
+	expires = strtol(req_arg(r, "X-Amz-Expires"), &end, 10);
+	if (*end || end == req_arg(r, "X-Amz-Expires") || expires > 604800)
+		return op_error(r, 400, "InvalidArgument",
+				"X-Amz-Expires must be a number of seconds "
+				"below 604800");
+	if (expires < 1 || sim_now_ms() / 1000 > t + expires)
+		return op_error(r, 403, "ExpiredRequest",
+				"Request has expired");
+	return check_signature(r, &s);
+}
+
+bool auth_check(struct request *r)
+{
+	const char *auth = req_header(r, "Authorization");
+
+	if (!credentials)
+		return true;
+	if (auth)
+		return by_header(r, auth);
+	if (req_arg(r, "X-Amz-Credential"))
+		return by_query(r);
+	return op_error(r, 400, "InvalidArgument", "Authorization");
 }
