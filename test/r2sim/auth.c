@@ -355,7 +355,7 @@ bool auth_check(struct request *r)
 {
 	const char *auth = req_header(r, "Authorization");
 
-	if (!credentials)
+	if (!credentials || !credentials->secret)
 		return true;
 	if (auth)
 		return by_header(r, auth);

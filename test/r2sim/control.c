@@ -42,6 +42,7 @@ static void set_credentials(char *s)
 {
 	struct credentials *c = xalloc(sizeof(*c));
 
+	c->before = credentials;
 	c->access_key = strtok_r(s, " \t\r\n", &s);
 	c->secret = c->access_key ? strtok_r(NULL, " \t\r\n", &s) : NULL;
 	c->session_token = c->secret ? strtok_r(NULL, " \t\r\n", &s) : NULL;
@@ -51,7 +52,7 @@ static void set_credentials(char *s)
 		c->session_token = xstrdup(c->session_token);
 	if (c->secret)
 		c->secret = xstrdup(c->secret);
-	__atomic_store_n(&credentials, c->secret ? c : NULL, __ATOMIC_RELEASE);
+	__atomic_store_n(&credentials, c, __ATOMIC_RELEASE);
 }
 
 static bool run(struct request *r, const char *what, char *body, struct text *t)

@@ -23,7 +23,7 @@ static const char *const actions[F_NACTIONS] = {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct fault *faults;
+static struct fault *faults, *replaced;
 static unsigned seed = 1;
 
 /* "NAME", "NAME:VALUE" or "NAME:MIN-MAX" */
@@ -116,6 +116,16 @@ static struct fault *parse_line(char *line)
 	return f;
 }
 
+static void free_rules(struct fault *f)
+{
+	while (f) {
+		struct fault *next = f->next;
+
+		free(f);
+		f = next;
+	}
+}
+
 int fault_load(const char *rules)
 {
 	char *copy = xstrdup(rules), *rest = copy, *line;
@@ -134,9 +144,15 @@ int fault_load(const char *rules)
 		end = &(*end)->next;
 	}
 	free(copy);
-	if (bad)
+	if (bad) {
+		free_rules(fresh);
 		return bad;
+	}
 	pthread_mutex_lock(&lock);
+	for (end = &faults; *end; end = &(*end)->next)
+		;
+	*end = replaced;
+	replaced = faults;
 	__atomic_store_n(&faults, fresh, __ATOMIC_RELEASE);
 	seed = 1;
 	pthread_mutex_unlock(&lock);

@@ -361,6 +361,7 @@ struct bucket *bucket_add(const char *name, const char *location)
 			fclose(f);
 		}
 		free(path);
+		free(b->location);
 		b->location = xstrdup(location);
 	} else if (!b->n) {
 		load_bucket(b, dir);

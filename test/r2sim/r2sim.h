@@ -285,7 +285,8 @@ bool screen_headers(struct request *r, char **headers); /* to store */
 char *nfc(const char *s); /* malloc; NULL: not UTF-8 */
 
 struct credentials {
-	char *access_key, *secret, *session_token; /* access_key NULL: none */
+	char *access_key, *secret, *session_token; /* secret NULL: none */
+	struct credentials *before;
 };
 extern struct credentials *credentials; /* replaced whole, never freed */
 extern enum scope { SCOPE_ADMIN, SCOPE_OBJECT, SCOPE_READ } token_scope;
