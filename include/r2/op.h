@@ -70,12 +70,14 @@ struct op {
 	bool fixed_deadline; /* the caller's: nothing puts it off */
 	uint64_t sent_max; /* most body bytes of any attempt */
 	unsigned tries, stale_tries;
+	unsigned odd_at; /* DELETE_MANY: keys before it need no single delete */
 	bool creds_tried, skew_tried, encoding_tried;
 	bool wrong_answer; /* refused in on_head: see why */
 	bool maybe_done; /* a write the server may have done unheard */
 	enum op_question question;
 	int refused; /* what the write is answered if it was not ours */
 	char settled_why[64]; /* of an answer given to a question */
+	char failed_why[192]; /* of the first key that could not be deleted */
 	uint64_t expect; /* body bytes of this attempt, UINT64_MAX unknown */
 	struct xml_error error;
 	char ray[40];
@@ -109,5 +111,10 @@ void op_read_attr(struct op *op, struct store_attr *attr);
 
 /* finish.c: the answer means success; ends op, or parses it elsewhere. */
 void op_finish(struct op *op);
+/* It means that nothing more can be done; ends op, but for a DELETE_MANY with
+ * further keys. */
+void op_fail(struct op *op, int error);
+/* Turns to the next key that XML cannot carry; false: there is none. */
+bool op_next_odd(struct op *op);
 
 #endif

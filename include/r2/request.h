@@ -28,7 +28,7 @@ struct request { /* owns what http.url and http.headers point at */
 	unsigned nheaders, max_headers;
 	struct buf document; /* a body made here: XML */
 	struct buf source; /* x-amz-copy-source */
-	struct buf meta_names;
+	struct buf meta; /* names and values */
 	char stamp[17];
 	char range[64];
 	char md5[32];
@@ -45,7 +45,12 @@ struct request_variant {
 	bool any_encoding; /* accept the stored Content-Encoding */
 	bool unconditional; /* the server knows no conditions on writes */
 	bool no_merge; /* the server cannot merge metadata: replace it */
+	const char *single; /* delete this key of a DELETE_MANY by itself */
 };
+
+/* What is really sent: HEAD, or DELETE for a single key, in req's place. */
+enum store_op request_op(const struct store_req *req,
+			 const struct request_variant *v);
 
 /* Is req complete and fit to be sent? -EINVAL, -E2BIG (metadata, keys) with
  * the reason in why. What would reach another object than meant, or break out
@@ -57,7 +62,11 @@ MUST_CHECK int request_check(const struct store_req *req, char *why,
 void request_query(struct buf *out, const struct store_req *req,
 		   enum store_op op);
 
-/* The XML body of req; empty if it has none. */
+/* Does this key (not "") reach every server as it is in a list of keys to
+ * delete? Not with control characters, nor with spaces at an end. */
+bool request_fits_xml(const char *key);
+
+/* The XML body of req; empty if it has none. Leaves out keys that do not fit. */
 void request_document(struct buf *b, const struct store_req *req);
 
 /* Fills r for one attempt at req at time_s (corrected for skew) and sets

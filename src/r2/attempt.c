@@ -241,7 +241,7 @@ void op_done(struct http_req *http)
 	if (may_retry(op, v, delay))
 		op_retry(op, v, delay);
 	else
-		op_end(op, v.error == -EAGAIN ? -ETIMEDOUT : v.error);
+		op_fail(op, v.error == -EAGAIN ? -ETIMEDOUT : v.error);
 }
 
 /* ---- life of an operation ---- */
@@ -261,6 +261,21 @@ static void end_soon(struct op *op, int error)
 	tasks_submit(op->r2->workers, &op->task);
 }
 
+/* When XML can carry none of the keys, each goes by itself from the start. */
+static void begin_delete_many(struct op *op)
+{
+	const struct store_req *req = op->req;
+	bool any = req->op != STORE_DELETE_MANY;
+
+	if (!any && req->key_errors)
+		memset(req->key_errors, 0,
+		       req->nkeys * sizeof(*req->key_errors));
+	for (unsigned i = 0; i < req->nkeys && !any; i++)
+		any = request_fits_xml(req->keys[i]);
+	if (!any)
+		op_next_odd(op);
+}
+
 void op_attempt(struct op *op)
 {
 	struct r2 *r2 = op->r2;
@@ -276,6 +291,7 @@ void op_attempt(struct op *op)
 			end_soon(op, err);
 			return;
 		}
+		begin_delete_many(op);
 	}
 	op->wrong_answer = false;
 	op->settled_why[0] = 0;
@@ -298,7 +314,7 @@ void op_attempt(struct op *op)
 		end_soon(op, err);
 		return;
 	}
-	kind = op->variant.as_head ? STORE_HEAD : op->req->op;
+	kind = request_op(op->req, &op->variant);
 	mutex_lock(&r2->lock);
 	cancelled = op->cancelled;
 	if (!cancelled) {

@@ -2,7 +2,8 @@
  * What cannot be sent. A PUT without a key would make a bucket, a DELETE
  * without one remove it, a part without a number would overwrite the object
  * (r2-facts 2.4), and a line feed in a value would begin another header: such
- * requests end here.
+ * requests end here. So do those beyond R2's limits, which would be asked for
+ * again and again where a server answers them with 500.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "r2/request.h"
 #include "r2/shape.h"
 
-enum { META_PAIRS_MAX = 1024 }; /* more than fit into R2's 8,192 bytes */
+enum { META_MAX = 8192 }; /* bytes of names and values, r2-facts 3 */
 
 static int refuse(char *why, size_t n, int error, const char *text)
 {
@@ -41,21 +42,56 @@ static bool is_value(const char *s)
 
 static int check_meta(const struct store_meta *m, char *why, size_t n)
 {
-	if (m && m->n > META_PAIRS_MAX)
-		return refuse(why, n, -E2BIG, "too many metadata pairs");
+	size_t bytes = 0;
+
 	for (unsigned i = 0; m && i < m->n; i++) {
 		const char *name = m->pairs[i].name;
+		const char *value = m->pairs[i].value;
+		bool type = strcmp(name, STORE_CONTENT_TYPE) == 0;
 
-		if (!is_token(name) && strcmp(name, STORE_CONTENT_TYPE) != 0)
+		if (!type && !is_token(name))
 			return refuse(why, n, -EINVAL,
 				      "a metadata name has a character that "
 				      "no header can carry");
-		if (!is_value(m->pairs[i].value))
+		if (!is_value(value))
 			return refuse(why, n, -EINVAL,
 				      "a metadata value has a character that "
 				      "no header can carry");
+		bytes += type ? 0 : strlen(name) + strlen(value);
 	}
+	if (bytes > META_MAX)
+		return refuse(why, n, -E2BIG,
+			      "the metadata is larger than R2's 8,192 bytes");
 	return 0;
+}
+
+static int check_key(const char *key, char *why, size_t n)
+{
+	if (!key || !*key)
+		return refuse(why, n, -EINVAL, "the key is empty");
+	if (strlen(key) > STORE_KEY_MAX)
+		return refuse(why, n, -ENAMETOOLONG,
+			      "the key is longer than R2's 1,024 bytes");
+	return 0;
+}
+
+static int check_keys(const struct store_req *req, char *why, size_t n)
+{
+	unsigned op = 1u << req->op;
+	int err = 0;
+
+	if (op & ON_OBJECT)
+		err = check_key(req->key, why, n);
+	if (!err && op & COPIES)
+		err = check_key(req->source_key, why, n);
+	if (req->op != STORE_DELETE_MANY)
+		return err;
+	if (req->nkeys < 1 || req->nkeys > STORE_DELETE_MAX)
+		return refuse(why, n, -EINVAL,
+			      "from 1 to 1,000 keys can be deleted at once");
+	for (unsigned i = 0; i < req->nkeys && !err; i++)
+		err = check_key(req->keys[i], why, n);
+	return err;
 }
 
 int request_check(const struct store_req *req, char *why, size_t n)
@@ -63,10 +99,10 @@ int request_check(const struct store_req *req, char *why, size_t n)
 	unsigned op = 1u << req->op;
 	bool part = op & (OP(MPU_PART) | OP(MPU_COPY));
 
-	if (op & ON_OBJECT && (!req->key || !*req->key))
-		return refuse(why, n, -EINVAL, "the key is empty");
-	if (op & COPIES && (!req->source_key || !*req->source_key))
-		return refuse(why, n, -EINVAL, "the source's key is empty");
+	int err = check_keys(req, why, n);
+
+	if (err)
+		return err;
 	if (op & UPLOADS && (!req->upload_id || !*req->upload_id))
 		return refuse(why, n, -EINVAL, "the upload's id is empty");
 	if (part && (req->part_number < 1 || req->part_number > 10000))
@@ -76,9 +112,5 @@ int request_check(const struct store_req *req, char *why, size_t n)
 	    (req->nparts < 1 || req->nparts > 10000))
 		return refuse(why, n, -EINVAL,
 			      "an upload has from 1 to 10,000 parts");
-	if (req->op == STORE_DELETE_MANY &&
-	    (req->nkeys < 1 || req->nkeys > STORE_DELETE_MAX))
-		return refuse(why, n, -EINVAL,
-			      "from 1 to 1,000 keys can be deleted at once");
 	return check_meta(req->put_meta, why, n);
 }

@@ -134,32 +134,28 @@ static int finish_body(struct op *op)
 	return 0;
 }
 
-static int find_key(const struct store_req *req, const char *key)
+static void key_failed(struct op *op, const char *key, int error,
+		       const char *why)
 {
-	for (unsigned i = 0; i < req->nkeys; i++)
+	struct store_req *req = op->req;
+
+	if (req->nfailed++ == 0)
+		snprintf(op->failed_why, sizeof(op->failed_why),
+			 "%.100s: %.60s", key, why);
+	for (unsigned i = 0; req->key_errors && i < req->nkeys; i++)
 		if (strcmp(req->keys[i], key) == 0)
-			return (int)i;
-	return -1;
+			req->key_errors[i] = error;
 }
 
-static void take_failures(struct store_req *req, const struct xml_result *r)
+static void take_failures(struct op *op, const struct xml_result *r)
 {
-	if (req->key_errors)
-		memset(req->key_errors, 0,
-		       req->nkeys * sizeof(*req->key_errors));
-	req->nfailed = 0;
 	for (unsigned i = 0; i < r->nfailures; i++) {
 		const struct xml_failure *f = &r->failures[i];
-		int status = retry_status(f->code), at = find_key(req, f->key);
+		int status = retry_status(f->code);
 
-		if (status == 404 || at < 0)
-			continue;
-		if (req->nfailed++ == 0)
-			snprintf(req->why, sizeof(req->why), "%.100s: %s",
-				 f->key, f->code);
-		if (req->key_errors)
-			req->key_errors[at] =
-				retry_judge(status, f->code).error;
+		if (status != 404)
+			key_failed(op, f->key,
+				   retry_judge(status, f->code).error, f->code);
 	}
 }
 
@@ -174,7 +170,7 @@ static int finish_result(struct op *op)
 		r.upload_id = NULL;
 		err = req->ret_upload_id ? 0 : -EBADMSG;
 	} else if (!err && req->op == STORE_DELETE_MANY) {
-		take_failures(req, &r);
+		take_failures(op, &r);
 	} else if (!err) {
 		snprintf(req->attr.etag.s, sizeof(req->attr.etag.s), "%.71s",
 			 r.etag);
@@ -191,7 +187,7 @@ static int finish_result(struct op *op)
 
 static int finish_write(struct op *op)
 {
-	switch (op->req->op) {
+	switch (request_op(op->req, &op->variant)) {
 	case STORE_PUT:
 	case STORE_MPU_PART:
 		return finish_body(op);
@@ -203,6 +199,41 @@ static int finish_write(struct op *op)
 	default:
 		return finish_result(op);
 	}
+}
+
+bool op_next_odd(struct op *op)
+{
+	const struct store_req *req = op->req;
+
+	op->variant.single = NULL;
+	while (op->odd_at < req->nkeys && !op->variant.single) {
+		const char *key = req->keys[op->odd_at++];
+
+		if (!request_fits_xml(key))
+			op->variant.single = key;
+	}
+	return op->variant.single;
+}
+
+static void end_or_next(struct op *op, int err)
+{
+	if (!err && op->req->op == STORE_DELETE_MANY && op_next_odd(op))
+		op_attempt(op);
+	else
+		end_or_repeat(op, err);
+}
+
+void op_fail(struct op *op, int error)
+{
+	char why[64];
+
+	if (!op->variant.single || error == -ECANCELED) {
+		op_end(op, error);
+		return;
+	}
+	snprintf(why, sizeof(why), "%s", strerror(-error));
+	key_failed(op, op->variant.single, error, why);
+	end_or_next(op, 0);
 }
 
 void op_finish(struct op *op)
@@ -228,5 +259,5 @@ void op_finish(struct op *op)
 	if (1u << req->op & SENDS)
 		op_end(op, err);
 	else
-		end_or_repeat(op, err);
+		end_or_next(op, err);
 }

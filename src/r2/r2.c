@@ -95,8 +95,8 @@ void op_end(struct op *op, int error)
 
 	if (!is_ordinary(error))
 		log_failure(op, error);
-	if (!error && !req->nfailed)
-		req->why[0] = 0;
+	if (!error)
+		snprintf(req->why, sizeof(req->why), "%s", op->failed_why);
 	req->error = error;
 	req->attempts = op->tries;
 	mutex_lock(&r2->lock);

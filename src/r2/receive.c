@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "r2/op.h"
+#include "r2/words.h"
 
 /* ---- headers of an answer ---- */
 
@@ -65,7 +66,8 @@ static void add_meta(struct store_attr *attr, const char *name,
 		if (*p >= 'A' && *p <= 'Z')
 			*p |= 32;
 	m->pairs = xrealloc(m->pairs, (m->n + 1) * sizeof(*m->pairs));
-	m->pairs[m->n++] = (struct store_meta_pair){ lower, xstrdup(value) };
+	m->pairs[m->n++] =
+		(struct store_meta_pair){ lower, words_decode(value) };
 }
 
 static void each_header(const char *name, const char *value, void *arg)

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "r2/shape.h"
+#include "r2/words.h"
 
 #define EMPTY_SHA256 \
 	"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -34,7 +35,7 @@ void request_init(struct request *r)
 	buf_init(&r->scratch, URL_MAX);
 	buf_init(&r->document, DOCUMENT_MAX);
 	buf_init(&r->source, URL_MAX);
-	buf_init(&r->meta_names, META_MAX);
+	buf_init(&r->meta, META_MAX);
 }
 
 void request_release(struct request *r)
@@ -44,7 +45,7 @@ void request_release(struct request *r)
 	buf_release(&r->scratch);
 	buf_release(&r->document);
 	buf_release(&r->source);
-	buf_release(&r->meta_names);
+	buf_release(&r->meta);
 	free(r->headers);
 }
 
@@ -263,26 +264,42 @@ static int by_name(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
+/* NUL-terminated name and value of each pair, one after the other. */
+static void write_meta(struct buf *b, const struct store_meta *meta)
+{
+	for (unsigned i = 0; i < meta->n; i++) {
+		const struct store_meta_pair *p = &meta->pairs[i];
+
+		buf_addf(b, "x-amz-meta-%s", p->name);
+		buf_addch(b, 0);
+		if (words_needed(p->value))
+			words_encode(b, p->value);
+		else
+			buf_addstr(b, p->value);
+		buf_addch(b, 0);
+	}
+}
+
 static void add_meta(struct assembly *a)
 {
 	const struct store_meta *meta = a->req->put_meta;
 	struct request *r = a->r;
 	unsigned first = r->nheaders;
-	const char *name;
+	const char *name, *value;
 
-	buf_reset(&r->meta_names);
+	buf_reset(&r->meta);
 	if (!meta || (a->op == STORE_COPY && !a->replace))
 		return;
-	for (unsigned i = 0; i < meta->n; i++) {
-		buf_addf(&r->meta_names, "x-amz-meta-%s", meta->pairs[i].name);
-		buf_addch(&r->meta_names, 0);
-	}
-	if (r->meta_names.failed)
+	write_meta(&r->meta, meta);
+	if (r->meta.failed)
 		return;
-	name = r->meta_names.data;
-	for (unsigned i = 0; i < meta->n; i++, name += strlen(name) + 1)
+	name = r->meta.data;
+	for (unsigned i = 0; i < meta->n; i++) {
+		value = name + strlen(name) + 1;
 		if (meta->pairs[i].name[0] != ':')
-			add(r, name, meta->pairs[i].value);
+			add(r, name, value);
+		name = value + strlen(value) + 1;
+	}
 	qsort(r->headers + first, r->nheaders - first, sizeof(*r->headers),
 	      by_name);
 }
@@ -315,18 +332,24 @@ static void build_headers(struct assembly *a)
 
 /* ---- all of it ---- */
 
+enum store_op request_op(const struct store_req *req,
+			 const struct request_variant *v)
+{
+	return v->as_head ? STORE_HEAD : v->single ? STORE_DELETE : req->op;
+}
+
 static void build_path(struct assembly *a, struct buf *path)
 {
 	const struct store_req *req = a->req;
-	unsigned op = 1u << req->op;
+	const char *key = a->v->single ? a->v->single : req->key;
 
 	buf_addf(path, "%s/", a->t->path);
 	if (req->op == STORE_LIST_BUCKETS)
 		return;
 	buf_addstr(path, req->bucket ? req->bucket : a->t->bucket);
-	if (op & ON_OBJECT) {
+	if (1u << req->op & ON_OBJECT || a->v->single) {
 		buf_addch(path, '/');
-		sigv4_encode(path, req->key, strlen(req->key), true);
+		sigv4_encode(path, key, strlen(key), true);
 	}
 }
 
@@ -382,7 +405,7 @@ int request_build(struct request *r, const struct request_target *t,
 		.req = req,
 		.v = variant,
 		.creds = creds,
-		.op = variant->as_head ? STORE_HEAD : req->op,
+		.op = request_op(req, variant),
 		.replace = req->op == STORE_COPY && req->put_meta,
 	};
 	struct buf path;
@@ -410,7 +433,7 @@ int request_build(struct request *r, const struct request_target *t,
 	http->nheaders = r->nheaders;
 	failed = path.failed || r->url.failed || r->auth.failed ||
 		 r->scratch.failed || r->document.failed || r->source.failed ||
-		 r->meta_names.failed;
+		 r->meta.failed;
 	buf_release(&path);
 	return failed ? -ENAMETOOLONG : 0;
 }

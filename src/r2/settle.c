@@ -166,7 +166,7 @@ void op_learn(struct op *op)
 
 static bool gone_is_fine(const struct op *op)
 {
-	enum store_op kind = op->req->op;
+	enum store_op kind = request_op(op->req, &op->variant);
 
 	return kind == STORE_DELETE || kind == STORE_MPU_ABORT ||
 	       (kind == STORE_DELETE_BUCKET && op->maybe_done);

@@ -7,6 +7,7 @@
 #include "fake_http.h"
 #include "r2/creds.h"
 #include "r2/r2.h"
+#include "r2/request.h"
 
 #define ETAG	  "5d41402abc4b2a76b9719d911017c592" /* of "hello" */
 #define OTHER	  "00000000000000000000000000000000"
@@ -75,10 +76,7 @@ static const struct store_part parts[] = {
 	{ 2, "8165449fc15bbf43d3b674595cbcc406", 0 },
 };
 #define MPU_ETAG "f77dc0eecdebcd774a2a22cb393ad2ff-2" /* Cloudflare's docs */
-static const char *const keys[] = { "a<b&c",
-				    "d\x01"
-				    "e",
-				    "f" };
+static const char *const keys[] = { "a<b&c", "d\te", "f" };
 
 static const struct {
 	const char *title;
@@ -131,7 +129,7 @@ static const struct {
 	  NULL,
 	  NULL,
 	  "https://r2.example/pre/bkt?delete=",
-	  "<Delete><Object><Key>a&#60;b&#38;c</Key></Object><Object><Key>d&#1;e"
+	  "<Delete><Object><Key>a&lt;b&amp;c</Key></Object><Object><Key>d\te"
 	  "</Key></Object><Object><Key>f</Key></Object><Quiet>true</Quiet>"
 	  "</Delete>" },
 	{ "sends COPY",
@@ -419,6 +417,56 @@ static void test_refused(void)
 		       -EINVAL);
 }
 
+static void test_fits_xml(void)
+{
+	static const char *const no[] = { " a",
+					  "a ",
+					  "a\t",
+					  "\na",
+					  "a\x01"
+					  "b",
+					  "a\rb",
+					  "a\xc2\xa0",
+					  "\xe3\x80\x80"
+					  "a",
+					  "a\xef\xbf\xbf"
+					  "b",
+					  " " };
+	static const char *const yes[] = { "a b",
+					   "a\tb",
+					   "a<b",
+					   "\xc3\xa9",
+					   "a\x7f",
+					   "/",
+					   "a\xc2\xa0"
+					   "b" };
+
+	CASE("which keys can be named in a list");
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
+		CHECK(!request_fits_xml(no[i]));
+	for (unsigned i = 0; i < ARRAY_SIZE(yes); i++)
+		CHECK(request_fits_xml(yes[i]));
+}
+
+static void test_limits(void)
+{
+	struct store_req p = { .op = STORE_PUT, .body.fd = -1 };
+	char key[1026], value[8200];
+	struct store_meta_pair pair = { (char *)"v", value };
+	struct store_meta m = { &pair, 1 };
+
+	CASE("R2's limits are known");
+	memset(key, 'k', sizeof(key));
+	key[1025] = 0;
+	p.key = key;
+	expect_refused(p, -ENAMETOOLONG);
+	memset(value, 'v', sizeof(value));
+	value[8192] = 0;
+	p.key = "k";
+	p.put_meta = &m;
+	expect_refused(p, -E2BIG);
+}
+
 static void test_much_metadata(void)
 {
 	struct store_meta_pair many[200];
@@ -429,11 +477,9 @@ static void test_much_metadata(void)
 		.put_meta = &m,
 		.body = { .fd = -1, .data = "hello", .len = 5 }
 	};
-	char name[16], long_value[9000];
+	char name[16];
 
 	CASE("no metadata pair is dropped or cut");
-	memset(long_value, 'v', sizeof(long_value) - 1);
-	long_value[sizeof(long_value) - 1] = 0;
 	for (int i = 0; i < 200; i++) {
 		snprintf(name, sizeof(name), "n%d", 199 - i);
 		many[i].name = xstrdup(name);
@@ -484,6 +530,45 @@ static void test_results(void)
 	CHECK_INT(errors[1], 0);
 	CHECK_INT(errors[2], -EACCES);
 	CHECK_STR(req.why, "f: AccessDenied");
+
+	CASE("keys that XML cannot carry are deleted one by one");
+	static const char *const odd[] = { "a", "x\x01", "b\r",
+					   "\xef\xbf\xbe" };
+
+	req = (struct store_req){ .op = STORE_DELETE_MANY,
+				  .keys = odd,
+				  .nkeys = 4,
+				  .key_errors = (int[4]){ 9 } };
+	CHECK_INT(play(&req, SCRIPT({ .method = "POST",
+				      .status = 200,
+				      .body = "<DeleteResult></DeleteResult>" },
+				    { .method = "DELETE",
+				      .url = "/bkt/x%01",
+				      .status = 204 },
+				    { .method = "DELETE",
+				      .url = "/bkt/b%0D",
+				      .status = 403 },
+				    { .method = "DELETE",
+				      .url = "/bkt/%EF%BF%BE",
+				      .status = 500 },
+				    { .method = "DELETE",
+				      .url = "/bkt/%EF%BF%BE",
+				      .status = 404 })),
+		  0);
+	CHECK_INT(req.nfailed, 1);
+	CHECK_INT(req.key_errors[0], 0);
+	CHECK_INT(req.key_errors[1], 0);
+	CHECK_INT(req.key_errors[2], -EACCES);
+	CHECK_INT(req.key_errors[3], 0);
+	CHECK(strstr(req.why, "Permission denied") != NULL);
+	req = (struct store_req){ .op = STORE_DELETE_MANY,
+				  .keys = odd + 1,
+				  .nkeys = 1 };
+	CHECK_INT(play(&req, SCRIPT({ .method = "DELETE",
+				      .url = "/bkt/x%01",
+				      .status = 204 })),
+		  0);
+	CHECK_INT(req.nfailed, 0);
 
 	CASE("lists of uploads, parts and buckets");
 	req = (struct store_req){ .op = STORE_MPU_LIST };
@@ -992,6 +1077,8 @@ int main(void)
 	test_sent();
 	test_file_body();
 	test_refused();
+	test_fits_xml();
+	test_limits();
 	test_much_metadata();
 	test_results();
 	test_fates();

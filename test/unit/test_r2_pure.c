@@ -4,6 +4,7 @@
 #include "r2/r2.h"
 #include "r2/retry.h"
 #include "r2/sigv4.h"
+#include "r2/words.h"
 #include "r2/xml.h"
 
 #define EMPTY \
@@ -225,6 +226,63 @@ static void test_names(void)
 	free(url);
 }
 
+static void round_trip(const char *s)
+{
+	char *back;
+	struct buf b;
+
+	buf_init(&b, 65536);
+	words_encode(&b, s);
+	for (const char *p = b.data; *p; p++)
+		CHECK(*p >= ' ' && *p < 0x7f);
+	back = words_decode(b.data);
+	CHECK_STR(back, s);
+	free(back);
+	buf_release(&b);
+}
+
+static void decodes(const char *from, const char *to)
+{
+	char *got = words_decode(from);
+
+	CHECK_STR(got, to);
+	free(got);
+}
+
+static void test_words(void)
+{
+	char text[600];
+
+	CASE("words: other scripts as ASCII and back");
+	CHECK(!words_needed("plain = ?"));
+	CHECK(words_needed("=?UTF-8?B?x?="));
+	CHECK(words_needed("\xc3\xa9"));
+	round_trip("\xc3\xa9t\xc3\xa9");
+	round_trip("=?UTF-8?B?x?=");
+	for (unsigned n = 1; n < 150; n++) {
+		for (unsigned i = 0; i < n; i++)
+			memcpy(text + 3 * i, "\xe6\x97\xa5", 3);
+		text[3 * n] = 0;
+		round_trip(text);
+		round_trip(text + 3);
+		text[0] = 'x';
+		round_trip(text + (n > 1 ? 3 : 0));
+	}
+
+	CASE("words: what others send");
+	decodes("=?UTF-8?B?w4PCqXTDg8Kp?=", "\xc3\x83\xc2\xa9t\xc3\x83\xc2\xa9");
+	decodes("=?utf-8?q?=C3=A9_t?=", "\xc3\xa9 t");
+	decodes("=?UTF-8?Q?a?= =?UTF-8?B?Yg==?=", "ab");
+	decodes("plain", "plain");
+	decodes("", "");
+	decodes("=?ISO-8859-1?Q?=E9?=", "=?ISO-8859-1?Q?=E9?=");
+	decodes("=?UTF-8?B?!!?=", "=?UTF-8?B?!!?=");
+	decodes("=?UTF-8?Q?=4?=", "=?UTF-8?Q?=4?=");
+	decodes("=?UTF-8?B?AA==?=", "=?UTF-8?B?AA==?=");
+	decodes("=?UTF-8?B?YQ", "=?UTF-8?B?YQ");
+	decodes("=?UTF-8?B?YQ==?= and more", "=?UTF-8?B?YQ==?= and more");
+}
+
 int main(void)
 {
 	test_signatures();
@@ -234,5 +292,6 @@ int main(void)
 	test_errors();
 	test_retry();
 	test_names();
+	test_words();
 	return check_done();
 }
