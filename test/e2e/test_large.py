@@ -1,0 +1,62 @@
+"""Large objects: what moves when little of them changes, and the memory it
+takes."""
+
+import os
+import unittest
+
+from harness import BUCKET, Case
+
+GIB = 1 << 30
+
+
+class Large(Case):
+    def sent(self, m):
+        r = m.stats()["requests"]
+        counts = {k: v["sent"] for k, v in r.items()
+                  if isinstance(v, dict) and "sent" in v}
+        return counts, r["bytes_out"], r["bytes_in"]
+
+    def moved(self, m, fn):
+        before, out, back = self.sent(m)
+        fn()
+        after, out2, back2 = self.sent(m)
+        return ({k: after[k] - before[k] for k in after
+                 if after[k] != before[k]}, out2 - out, back2 - back)
+
+    def part(self, off, n):
+        return self.server.s3.get_object(
+            Bucket=BUCKET, Key="big",
+            Range=f"bytes={off}-{off + n - 1}")["Body"].read()
+
+    def test_append_and_change_in_5_gib(self):
+        self.server.s3 = self.server.client()
+        m = self.mount("--deadline", "120")
+        p = f"{m.path}/big"
+        fd = os.open(p, os.O_CREAT | os.O_RDWR)
+        os.ftruncate(fd, 5 * GIB)
+        os.pwrite(fd, b"head", 0)
+        os.close(fd)
+
+        def append():
+            with open(p, "ab") as f:
+                f.write(b"x" * 4096)
+
+        n, out, back = self.moved(m, append)
+        self.assertLess(out + back, 40 << 20)
+        self.assertLessEqual(n["MPU_COPY"], 32)
+        self.assertEqual(os.stat(p).st_size, 5 * GIB + 4096)
+        self.assertEqual(self.part(5 * GIB - 1, 3), b"\0xx")
+        self.assertEqual(self.part(0, 5), b"head\0")
+
+        def change():
+            fd = os.open(p, os.O_RDWR)
+            os.pwrite(fd, b"MIDDLE", 3 * GIB)
+            os.close(fd)
+
+        n, out, back = self.moved(m, change)
+        self.assertLess(out, 80 << 20)
+        self.assertEqual(self.part(3 * GIB - 1, 8), b"\0MIDDLE\0")
+
+
+if __name__ == "__main__":
+    unittest.main()
