@@ -52,6 +52,10 @@ double ops_seconds(int64_t ttl_ns);
 void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p);
 /* Is a fatal signal waiting for this thread? */
 bool caller_is_dying(pid_t tid);
+/* The process of a thread; 0: cannot be told (another pid namespace). */
+pid_t caller_process(pid_t tid);
+/* The request's caller uses the handle: it opened it, or writes to it. */
+void note_user(fuse_req_t req, struct vfs_file *f);
 
 /* ---- change.c: handlers of what changes the bucket ---- */
 

@@ -137,11 +137,12 @@ void writeback_stream(struct writeback *wb,
 void writeback_abort(struct writeback *wb);
 
 /*
- * Writes the journal record. rec: state, deferred, create, key, etag, blob and
- * why are the caller's; the rest is filled in and freed again.
+ * Writes the journal record: state, deferred, create, key, etag, blob and why
+ * from rec, the rest from here. While parts are uploaded the record is kept up
+ * to date, so that a crash need not begin again.
  */
-MUST_CHECK int writeback_record(struct writeback *wb, struct journal_rec *rec,
-				bool durable);
+MUST_CHECK int writeback_record(struct writeback *wb,
+				const struct journal_rec *rec, bool durable);
 
 /* R2 has everything: the record goes, the bytes stay. */
 void writeback_unrecord(struct writeback *wb);

@@ -25,6 +25,7 @@ struct multipart {
 	uint64_t part_size;
 	struct part *parts;
 	unsigned n, flying;
+	unsigned done; /* counts parts that arrived */
 	int error;
 	char why[192];
 };
@@ -48,6 +49,8 @@ struct writeback {
 	bool streaming; /* a task sends parts */
 	bool hurry; /* the task shall end: a store takes over */
 	struct multipart *mpu;
+	struct journal_rec last; /* what the journal was told last; key NULL:
+				  * it has no record */
 	unsigned tokens; /* stores left before one a second */
 	uint64_t token_ms;
 	struct task task;
@@ -84,6 +87,9 @@ void multipart_free(struct multipart *m);
 void multipart_drop(struct writeback *wb);
 
 /* ---- writeback.c ---- */
+
+/* The record again, with the parts that are uploaded by now. */
+void writeback_rerecord(struct writeback *wb);
 
 /* Makes [off, end) local. */
 MUST_CHECK int writeback_fill_range(struct writeback *wb, uint64_t off,

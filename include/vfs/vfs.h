@@ -206,6 +206,16 @@ MUST_CHECK int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off,
 			     uint64_t len);
 MUST_CHECK int vfs_seek(struct vfs_file *f, uint64_t off, int whence,
 			uint64_t *ret);
+/*
+ * Who uses the handle. A process that only inherited it closes it too (every
+ * exec of a program that has a file open does), and must not cause an upload
+ * of half a file. Threads that opened or wrote are noted with their process;
+ * vfs_file_knows tells whether a thread has been noted.
+ */
+bool vfs_file_knows(struct vfs_file *f, pid_t thread);
+void vfs_file_note(struct vfs_file *f, pid_t thread, pid_t process);
+bool vfs_file_used_by(struct vfs_file *f, pid_t process);
+
 /* On close and fsync: see write.c for what is promised. */
 MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx);
 

@@ -120,6 +120,12 @@ MUST_CHECK int name_displace(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *dir, const char *name,
 			     const struct meta_rec *rec);
 
+/* ---- resume.c ---- */
+
+/* The directory of a key, made known as it must be, with a reference; cuts key
+ * up, *name is its last component. NULL: the key is none of this mount. */
+struct inode *key_walk(struct vfs *v, char *key, char **name);
+
 /* ---- rename.c ---- */
 
 struct moved_inode {

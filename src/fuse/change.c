@@ -125,6 +125,7 @@ static int call_create(struct job *j, const struct vfs_ctx *ctx)
 	job_settle(j);
 	ops_entry(&e, &p);
 	j->fi.fh = (uintptr_t)f;
+	note_user(j->req, f);
 	if (fuse_reply_create(j->req, &p, &j->fi)) {
 		vfs_release(f);
 		vfs_forget(v, p.ino, 1);
@@ -282,8 +283,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 	      off_t off, struct fuse_file_info *fi)
 {
-	int err = vfs_write(file_of(fi), buf, size, (uint64_t)off);
+	int err;
 
+	note_user(req, file_of(fi));
+	err = vfs_write(file_of(fi), buf, size, (uint64_t)off);
 	if (err)
 		fuse_reply_err(req, -err);
 	else
@@ -299,7 +302,8 @@ static int call_flush(struct job *j, const struct vfs_ctx *ctx)
 	return err;
 }
 
-void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void start_flush(fuse_req_t req, fuse_ino_t ino,
+			struct fuse_file_info *fi)
 {
 	struct job j = { .req = req, .call = call_flush, .ino = ino,
 			 .fi = *fi };
@@ -307,10 +311,21 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	job_start(&j);
 }
 
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct vfs_file *f = file_of(fi);
+
+	if (vfs_file_knows(f, fuse_req_ctx(req)->pid) ||
+	    vfs_file_used_by(f, caller_process(fuse_req_ctx(req)->pid)))
+		start_flush(req, ino, fi);
+	else
+		fuse_reply_err(req, 0);
+}
+
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	      struct fuse_file_info *fi)
 {
-	op_flush(req, ino, fi);
+	start_flush(req, ino, fi);
 }
 
 /* Names are in R2 when their calls return. */

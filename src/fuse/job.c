@@ -47,6 +47,33 @@ bool caller_is_dying(pid_t tid)
 	return dead;
 }
 
+pid_t caller_process(pid_t tid)
+{
+	char path[64], line[256];
+	int process = 0;
+	FILE *f;
+
+	if (tid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Tgid: %d", &process) == 1)
+			break;
+	fclose(f);
+	return process;
+}
+
+void note_user(fuse_req_t req, struct vfs_file *f)
+{
+	pid_t thread = fuse_req_ctx(req)->pid;
+
+	if (!vfs_file_knows(f, thread))
+		vfs_file_note(f, thread, caller_process(thread));
+}
+
 /* ---- jobs: requests that may wait ---- */
 
 static void job_interrupted(fuse_req_t req, void *data)

@@ -16,6 +16,7 @@
  */
 #include "fuse/ops.h"
 
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -266,6 +267,8 @@ static int call_open(struct job *j, const struct vfs_ctx *ctx)
 	job_settle(j);
 	j->fi.fh = (uintptr_t)f;
 	j->fi.keep_cache = keep;
+	if ((j->fi.flags & O_ACCMODE) != O_RDONLY)
+		note_user(j->req, f);
 	if (fuse_reply_open(j->req, &j->fi))
 		vfs_release(f);
 	return 0;

@@ -144,6 +144,7 @@ int multipart_begin(struct writeback *wb, const char *key,
 		mutex_lock(&wb->lock);
 		wb->mpu = m;
 		mutex_unlock(&wb->lock);
+		writeback_rerecord(wb);
 	}
 	store_req_release(&req);
 	return err;
@@ -163,6 +164,7 @@ static void part_done(struct store_req *req)
 	p->state = PART_TODO;
 	if (!req->error && p->gen == j->gen) {
 		p->state = PART_DONE;
+		m->done++;
 		memcpy(p->etag, req->ret_part_etag, sizeof(p->etag));
 	} else if (req->error && p->gen == j->gen && !m->error) {
 		m->error = req->error;
@@ -268,6 +270,7 @@ int multipart_run(struct writeback *wb, bool stream,
 		  struct store_interrupt *interrupt, char *why)
 {
 	unsigned most = wb->ws->config.parts_in_flight;
+	unsigned done = 0;
 	struct multipart *m;
 	int err = 0;
 
@@ -279,6 +282,13 @@ int multipart_run(struct writeback *wb, bool stream,
 		unsigned i = m->n;
 		uint32_t gen;
 
+		if (m->done != done) {
+			done = m->done;
+			mutex_unlock(&wb->lock);
+			writeback_rerecord(wb);
+			mutex_lock(&wb->lock);
+			continue;
+		}
 		if (!stop && m->flying < most)
 			i = next_locked(m, size, stream, &gen);
 		if (i < m->n) {

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fsio.h"
+#include "base/log.h"
 #include "io/writeback_impl.h"
 
 enum { STEP = 1 << 20, BURST = 4 };
@@ -107,6 +108,22 @@ int writeback_create(struct writebacks *ws, const struct writeback_base *base,
 	return 0;
 }
 
+static void copy_record(struct journal_rec *to, const struct journal_rec *from)
+{
+	memset(to, 0, sizeof(*to));
+	to->state = from->state;
+	to->deferred = from->deferred;
+	to->create = from->create;
+	to->key = xstrdup(from->key);
+	memcpy(to->etag, from->etag, sizeof(to->etag));
+	to->why = xstrdup(from->why);
+	if (from->blob_len) {
+		to->blob = xmalloc(from->blob_len);
+		memcpy(to->blob, from->blob, from->blob_len);
+		to->blob_len = from->blob_len;
+	}
+}
+
 static struct multipart *multipart_from_record(const struct journal_rec *rec)
 {
 	struct multipart *m;
@@ -143,6 +160,7 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 	}
 	wb->gen = wb->data_gen = 1;
 	wb->mpu = multipart_from_record(rec);
+	copy_record(&wb->last, rec);
 	journal_release(rec);
 	if (err) {
 		writeback_put(wb);
@@ -167,6 +185,7 @@ void writeback_put(struct writeback *wb)
 	else
 		staged_close(wb->staged);
 	multipart_free(wb->mpu);
+	journal_release(&wb->last);
 	store_meta_release(&wb->stream_meta);
 	free(wb->stream_key);
 	free(wb->base_key);
@@ -554,12 +573,9 @@ static void record_multipart_locked(struct writeback *wb,
 			       sizeof(rec->parts[i].etag));
 }
 
-int writeback_record(struct writeback *wb, struct journal_rec *rec,
-		     bool durable)
+static void complete_record_locked(struct writeback *wb,
+				   struct journal_rec *rec) REQUIRES(wb->lock)
 {
-	int err;
-
-	mutex_lock(&wb->lock);
 	if (wb->base_key) {
 		rec->base_key = xstrdup(wb->base_key);
 		snprintf(rec->base_etag, sizeof(rec->base_etag), "%s",
@@ -569,21 +585,53 @@ int writeback_record(struct writeback *wb, struct journal_rec *rec,
 	rec->meta_changed = wb->gen != wb->stored_gen &&
 			    wb->data_gen == wb->stored_data_gen;
 	record_multipart_locked(wb, rec);
+}
+
+/* Takes rec. */
+static int write_record(struct writeback *wb, struct journal_rec *rec,
+			bool durable)
+{
+	int err;
+
+	mutex_lock(&wb->lock);
+	complete_record_locked(wb, rec);
 	mutex_unlock(&wb->lock);
 	rec->changed_ns = clock_wall_ns();
 	err = staged_save(wb->staged, rec, durable);
-	free(rec->base_key);
-	free(rec->upload_id);
-	free(rec->parts);
-	ranges_release(&rec->ranges);
-	rec->base_key = rec->upload_id = NULL;
-	rec->parts = NULL;
-	rec->nparts = 0;
+	journal_release(rec);
 	return err;
+}
+
+int writeback_record(struct writeback *wb, const struct journal_rec *rec,
+		     bool durable)
+{
+	struct journal_rec own;
+
+	mutex_lock(&wb->lock);
+	journal_release(&wb->last);
+	copy_record(&wb->last, rec);
+	copy_record(&own, rec);
+	mutex_unlock(&wb->lock);
+	return write_record(wb, &own, durable);
+}
+
+void writeback_rerecord(struct writeback *wb)
+{
+	struct journal_rec own = { .key = NULL };
+
+	mutex_lock(&wb->lock);
+	if (wb->last.key)
+		copy_record(&own, &wb->last);
+	mutex_unlock(&wb->lock);
+	if (own.key && write_record(wb, &own, false))
+		log_warn("writeback", "the journal cannot be written");
 }
 
 void writeback_unrecord(struct writeback *wb)
 {
+	mutex_lock(&wb->lock);
+	journal_release(&wb->last);
+	mutex_unlock(&wb->lock);
 	staged_forget_record(wb->staged);
 }
 

@@ -19,6 +19,12 @@
 #include "base/clock.h"
 #include "vfs/write.h"
 
+enum { USERS = 8 };
+
+struct user {
+	pid_t thread, process;
+};
+
 struct vfs_file {
 	struct vfs *v;
 	struct inode *inode;
@@ -29,6 +35,8 @@ struct vfs_file {
 	bool learned; /* guarded by lock: the object's metadata is known */
 	bool writable;
 	struct list old; /* versions left behind while reads are parked */
+	struct user users[USERS]; /* guarded by lock */
+	unsigned nusers; /* guarded by lock; may pass USERS: then all may be */
 };
 
 struct old_fill {
@@ -514,6 +522,42 @@ int vfs_seek(struct vfs_file *f, uint64_t off, int whence, uint64_t *ret)
 	mutex_unlock(&f->v->lock);
 	*ret = whence == SEEK_HOLE ? size : off;
 	return off >= size ? -ENXIO : 0;
+}
+
+bool vfs_file_knows(struct vfs_file *f, pid_t thread)
+{
+	bool known;
+
+	mutex_lock(&f->lock);
+	known = f->nusers > USERS;
+	for (unsigned i = 0; i < f->nusers && i < USERS; i++)
+		known |= f->users[i].thread == thread;
+	mutex_unlock(&f->lock);
+	return known;
+}
+
+void vfs_file_note(struct vfs_file *f, pid_t thread, pid_t process)
+{
+	mutex_lock(&f->lock);
+	if (process <= 0)
+		f->nusers = USERS + 1;
+	else if (f->nusers < USERS)
+		f->users[f->nusers++] = (struct user){ thread, process };
+	else
+		f->nusers = USERS + 1;
+	mutex_unlock(&f->lock);
+}
+
+bool vfs_file_used_by(struct vfs_file *f, pid_t process)
+{
+	bool used;
+
+	mutex_lock(&f->lock);
+	used = process <= 0 || f->nusers > USERS || f->nusers == 0;
+	for (unsigned i = 0; i < f->nusers && i < USERS; i++)
+		used |= f->users[i].process == process;
+	mutex_unlock(&f->lock);
+	return used;
 }
 
 int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx)

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fsio.h"
+#include "base/log.h"
 #include "vfs/key.h"
 #include "vfs/write.h"
 
@@ -75,6 +77,28 @@ static int load(struct vfs *v, uint64_t id, struct journal_rec *rec,
 	return err;
 }
 
+/* The name is there now, whatever was believed of it. */
+static void make_known(struct vfs *v, const struct journal_rec *entry,
+		       const struct writeback_result *r)
+{
+	struct meta_rec rec = { .kind = META_FILE,
+				.flags = META_HAS_HEADERS,
+				.size = r->size,
+				.checked_ns = clock_wall_ns() };
+	CLEANUP(free) char *key = xstrdup(entry->key);
+	char *name = NULL;
+	struct inode *dir = key_walk(v, key, &name);
+
+	if (!dir)
+		return;
+	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
+	rec.blob = entry->blob;
+	rec.blob_len = entry->blob_len;
+	if (meta_put(v->meta, dir->ino, name, &rec, NULL))
+		log_debug("vfs", "the cache keeps no name for now");
+	inode_put(v, dir);
+}
+
 int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 {
 	struct writeback_target t = { .cid = meta_new_cid(v->meta) };
@@ -93,8 +117,10 @@ int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 	t.if_match = !force && rec.etag[0] ? rec.etag : NULL;
 	if (!err)
 		err = writeback_store(wb, &t, NULL, &r);
-	if (!err)
+	if (!err) {
+		make_known(v, &rec, &r);
 		writeback_discard(wb);
+	}
 	snprintf(why, 192, "%s", r.why);
 	writeback_put(wb);
 	store_meta_release(&pairs);

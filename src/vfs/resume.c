@@ -20,9 +20,7 @@ struct resume {
 	unsigned owed, kept;
 };
 
-/* The directory of a key below the mount's root, made known as it must be;
- * *name is the last component. NULL: the key is none of this mount. */
-static struct inode *walk(struct vfs *v, char *key, char **name)
+struct inode *key_walk(struct vfs *v, char *key, char **name)
 {
 	size_t prefix = strlen(v->config.prefix);
 	struct inode *dir = inode_get(v, CACHE_ROOT_INO);
@@ -82,7 +80,7 @@ static struct inode *owed_inode(struct vfs *v, const struct journal_rec *rec)
 			      .flags = META_STAGED | META_HAS_HEADERS,
 			      .size = rec->size };
 	char *key = xstrdup(rec->key), *name = NULL;
-	struct inode *dir = walk(v, key, &name), *i = NULL;
+	struct inode *dir = key_walk(v, key, &name), *i = NULL;
 
 	m.checked_ns = clock_wall_ns();
 	snprintf(m.etag, sizeof(m.etag), "%s", rec->etag);
@@ -126,6 +124,23 @@ static int take_up(struct resume *r, uint64_t id)
 	return err;
 }
 
+/* Parts of a file that will not be finished: R2 bills them for a week. */
+static void abort_upload(struct vfs *v, struct journal_rec *rec)
+{
+	struct store_req req;
+
+	store_req_init(&req, STORE_MPU_ABORT);
+	req.key = rec->key;
+	req.upload_id = rec->upload_id;
+	if (store_call(v->config.store, &req, NULL))
+		log_warn("vfs", "the upload of %s could not be aborted: %s",
+			 rec->key, req.why);
+	store_req_release(&req);
+	free(rec->upload_id);
+	rec->upload_id = NULL;
+	rec->nparts = 0;
+}
+
 static void keep(struct resume *r, uint64_t id)
 {
 	struct journal_rec rec;
@@ -134,6 +149,8 @@ static void keep(struct resume *r, uint64_t id)
 	r->kept++;
 	if (staged_load(r->stage, id, &staged, &rec))
 		return;
+	if (rec.upload_id)
+		abort_upload(r->v, &rec);
 	rec.state = JOURNAL_FAILED;
 	rec.why = xstrdup("the mount ended before the file was closed");
 	if (staged_save(staged, &rec, true))

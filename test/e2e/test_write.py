@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from harness import BUCKET, R2FS, run
+from harness import BUCKET, R2FS, Case, run
 from test_programs import Writing
 
 
@@ -30,6 +30,23 @@ class Patterns(Writing):
         os.posix_fallocate(fd, 0, 30)
         os.close(fd)
         self.assertEqual(self.body("f"), b"hel" + b"\0" * 17 + b"x" + b"\0" * 9)
+
+    def test_a_child_that_inherits_a_file_uploads_nothing(self):
+        f = open(f"{self.m.path}/log", "w")
+        f.write("first")
+        f.flush()
+        before = self.sent()
+        for _ in range(5):
+            run("true")
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        self.assertEqual(self.sent(), before)
+        f.close()
+        self.assertEqual(self.body("log"), b"first")
+        run("sh", "-c", f"exec 3>{self.m.path}/g; (echo sub >&3); echo x >&3")
+        self.assertEqual(self.body("g"), b"sub\nx\n")
 
     def test_two_handles_see_each_other(self):
         p = f"{self.m.path}/f"
@@ -329,6 +346,111 @@ class CrashesOfJournalClose(Crashes):
         self.m.unmount()
         for i in range(60):
             self.assertEqual(self.body(f"f{i}"), bytes([i]) * 100000)
+
+
+class ResumedUpload(Case):
+    """On r2sim, which counts what arrives and can be slow."""
+
+    def kill(self, m):
+        os.kill(m.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while os.path.exists(f"/proc/{m.pid}") and time.monotonic() < end:
+            time.sleep(0.05)
+        subprocess.run(["umount", "-l", m.path], timeout=20)
+
+    def ops(self):
+        return self.server.stats()["ops"]
+
+    def parts_sent(self, m, n):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            if m.stats()["requests"]["MPU_PART"]["finished"] >= n:
+                return
+            time.sleep(0.05)
+        self.fail("no part was uploaded")
+
+    def test_an_owed_upload_goes_on_where_it_was(self):
+        m = self.mount("--writeback", "--part-size", "5M")
+        self.server.control("bandwidth?bytes=8000000")
+        block = os.urandom(1 << 20)
+        with open(f"{m.path}/big", "wb") as f:
+            for i in range(100):
+                f.write(bytes([i]) + block[1:])
+        self.parts_sent(m, 6)
+        self.kill(m)
+        self.server.control("bandwidth?bytes=0")
+        m.start()
+        m.unmount()
+        names = {k: v for k, v in self.ops().items() if v}
+        creates = sum(v for k, v in names.items() if "CREATE" in k.upper()
+                      and "BUCKET" not in k.upper())
+        self.assertEqual(creates, 1, names)
+        body = self.server.client().get_object(
+            Bucket=BUCKET, Key="big")["Body"].read()
+        self.assertEqual(len(body), 100 << 20)
+        for i in range(100):
+            self.assertEqual(body[i << 20:(i << 20) + 9],
+                             bytes([i]) + block[1:9])
+
+    def test_a_half_written_file_leaves_no_upload(self):
+        m = self.mount("--part-size", "5M")
+        f = open(f"{m.path}/big", "wb")
+        for _ in range(100):
+            f.write(b"x" * (1 << 20))
+        self.parts_sent(m, 2)
+        self.kill(m)
+        with self.assertRaises(OSError):
+            f.close()
+        s3 = self.server.client()
+        left = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+        self.assertEqual(len(left), 1)
+        m.start()
+        left = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+        self.assertEqual(left, [])
+        self.assertIn("big", run(R2FS, "recover", "list", m.path).stdout)
+
+
+class RefusedWrites(Case):
+    """What R2 refuses is an error of close, and the bytes are kept."""
+
+    def refused(self, m, rules, want, name="f"):
+        self.server.faults(rules)
+        f = open(f"{m.path}/{name}", "w")
+        f.write("kept")
+        with self.assertRaises(OSError) as e:
+            f.close()
+        self.assertEqual(e.exception.errno, want)
+        self.server.faults("")
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            line = run(R2FS, "recover", "list", m.path).stdout
+            if "failed" in line:
+                break
+            time.sleep(0.1)
+        self.assertIn(name, line)
+        run(R2FS, "recover", "retry", m.path, line.split()[0])
+        with open(f"{m.path}/{name}") as f:
+            self.assertEqual(f.read(), "kept")
+
+    def test_errnos(self):
+        m = self.mount("--deadline", "2", "--metadata-ttl", "minimal")
+        m.expected_errors = True
+        self.refused(m, "op=PUT action=status:403", errno.EACCES, "a")
+        self.refused(m, "op=PUT action=status:503", errno.ETIMEDOUT, "b")
+        self.refused(m, "op=PUT action=status:500", errno.EIO, "c")
+
+    def test_a_passing_trouble_is_not_seen(self):
+        m = self.mount()
+        for i, rule in enumerate(("op=PUT count=1 action=status:503",
+                                  "op=PUT count=1 action=status:500",
+                                  "op=PUT count=1 action=lost",
+                                  "op=PUT count=1 action=cut:0")):
+            self.server.faults(rule)
+            with open(f"{m.path}/f{i}", "w") as f:
+                f.write("content")
+            body = self.server.client().get_object(
+                Bucket=BUCKET, Key=f"f{i}")["Body"].read()
+            self.assertEqual(body, b"content")
 
 
 if __name__ == "__main__":
