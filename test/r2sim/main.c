@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,8 @@ int main(int argc, char **argv)
 	sigaddset(&set, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	prctl(PR_SET_TIMERSLACK, 1);
+	mallopt(M_MMAP_THRESHOLD, 16 << 20); /* pieces are asked for often */
+	mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	port = parse_options(argc, argv);
 	count_open(log_path);
 	d = http_start(port);

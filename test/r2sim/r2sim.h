@@ -145,8 +145,6 @@ struct reader {
 void reader_init(struct reader *rd, struct object *o);
 void reader_release(struct reader *rd); /* the file only, not o */
 bool reader_read(struct reader *rd, uint64_t off, char *buf, size_t n);
-/* The file and the offset in it, if [off, off+n) is in one; else -1. */
-int reader_file(struct reader *rd, uint64_t off, uint64_t n, uint64_t *at);
 
 /* ---- bytes of requests ---- */
 
@@ -181,7 +179,7 @@ void checksum_free(struct checksum *c);
 
 /* ---- answers in pieces: shaped, faulty ---- */
 
-bool stream_wanted(const struct request *r); /* sendfile will not do */
+bool stream_wanted(const struct request *r); /* a buffer will not do */
 /* o: a reference, taken; or text: taken, end its length. */
 struct MHD_Response *stream_response(struct request *r, struct object *o,
 				     char *text, uint64_t from, uint64_t end);

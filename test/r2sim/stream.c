@@ -1,6 +1,6 @@
 /*
- * Answers that are sent piece by piece, because they are slowed down or go
- * wrong on the way. Everything else leaves by sendfile or as one buffer.
+ * Answers that are sent piece by piece, because they are long, slowed down or
+ * go wrong on the way. Everything else leaves as one buffer.
  */
 #include <stdlib.h>
 #include <string.h>
