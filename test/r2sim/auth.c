@@ -2,7 +2,8 @@
  * Signature Version 4, by header and by presigned query; the order of checks
  * and the codes as Cloudflare's own local endpoint has them. What is signed is
  * what was sent: path and query are never decoded and encoded again, so a
- * client that encodes otherwise than it signs is found out.
+ * client that encodes otherwise than it signs is found out. Only a bare slash
+ * in the query, which is common and which R2 takes, counts as encoded.
  */
 #include <ctype.h>
 #include <openssl/evp.h>
@@ -72,6 +73,14 @@ static int by_name(const void *x, const void *y)
 	return strcmp(a->raw + n, b->raw + m);
 }
 
+/* The one character that may travel bare and is signed encoded. */
+static void add_param(struct text *t, const char *raw)
+{
+	for (; *raw; raw++)
+		text_add_bytes(t, *raw == '/' ? "%2F" : raw,
+			       *raw == '/' ? 3 : 1);
+}
+
 static void add_query(const struct request *r, bool presigned, struct text *t)
 {
 	struct param *sorted = xalloc(r->nparams * sizeof(*sorted));
@@ -83,7 +92,7 @@ static void add_query(const struct request *r, bool presigned, struct text *t)
 		if (presigned && !strcmp(sorted[i].name, "X-Amz-Signature"))
 			continue;
 		text_add_str(t, join);
-		text_add_str(t, sorted[i].raw);
+		add_param(t, sorted[i].raw);
 		if (!strchr(sorted[i].raw, '='))
 			text_add_str(t, "=");
 		join = "&";
