@@ -17,6 +17,7 @@
  */
 #include <curl/curl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -59,6 +62,7 @@ struct transfer {
 	uint64_t sent;
 	uint64_t started_ns, moved_ns;
 	unsigned requests; /* curl has sent for this transfer */
+	int fd; /* of the connection, -1 unknown */
 	int unacked; /* bytes in the socket when last looked at */
 	struct transfer *next_free;
 };
@@ -76,6 +80,8 @@ struct loop {
 	struct transfer **active;
 	unsigned nactive, max_active;
 	struct transfer *free;
+	int *fds; /* open sockets */
+	unsigned nfds, max_fds;
 	atomic_bool cancels;
 };
 
@@ -203,6 +209,50 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return t->abort ? 0 : n;
 }
 
+/* curl does not say which socket a transfer under way is using, so they are
+ * remembered, and the one in use is found by its port. */
+static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	struct loop *l = arg;
+
+	if (l->nfds == l->max_fds) {
+		l->max_fds += 16;
+		l->fds = xrealloc(l->fds, l->max_fds * sizeof(*l->fds));
+	}
+	l->fds[l->nfds++] = fd;
+	return CURL_SOCKOPT_OK;
+}
+
+static int on_close(void *arg, curl_socket_t fd)
+{
+	struct loop *l = arg;
+
+	for (unsigned i = 0; i < l->nfds; i++) {
+		if (l->fds[i] == fd) {
+			l->fds[i] = l->fds[--l->nfds];
+			break;
+		}
+	}
+	return close(fd);
+}
+
+static int find_fd(const struct loop *l, int local_port)
+{
+	for (unsigned i = 0; i < l->nfds; i++) {
+		struct sockaddr_storage a = { 0 };
+		socklen_t n = sizeof(a);
+
+		if (getsockname(l->fds[i], (struct sockaddr *)&a, &n))
+			continue;
+		if (ntohs(a.ss_family == AF_INET6 ?
+				  ((struct sockaddr_in6 *)&a)->sin6_port :
+				  ((struct sockaddr_in *)&a)->sin_port) ==
+		    local_port)
+			return l->fds[i];
+	}
+	return -1;
+}
+
 /* Runs when the request is about to be sent on an open connection. */
 static int on_request(void *arg, char *ip, char *local_ip, int port,
 		      int local_port)
@@ -214,6 +264,8 @@ static int on_request(void *arg, char *ip, char *local_ip, int port,
 		return CURL_PREREQFUNC_ABORT;
 	}
 	t->req->sent = true;
+	if (t->req->body_len && t->req->stall_ms)
+		t->fd = find_fd(t->loop, local_port);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -325,6 +377,10 @@ static void set_options(struct transfer *t)
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)h->config.connect_timeout_ms);
 	curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BYTES);
+	curl_easy_setopt(e, CURLOPT_SOCKOPTFUNCTION, on_socket);
+	curl_easy_setopt(e, CURLOPT_SOCKOPTDATA, t->loop);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->loop);
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
@@ -359,6 +415,7 @@ static struct transfer *transfer_new(struct loop *l)
 	t->abort = 0;
 	t->sent = 0;
 	t->requests = 0;
+	t->fd = -1;
 	t->unacked = 0;
 	return t;
 }
@@ -465,14 +522,12 @@ static bool past_deadline(const struct transfer *t, uint64_t now)
 /* The kernel takes megabytes that travel for seconds after on_send. */
 static bool stalled(struct transfer *t, uint64_t now)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
 	int unacked = 0;
 
 	if (!t->req->stall_ms)
 		return false;
-	curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd);
-	if (t->sent && fd != CURL_SOCKET_BAD &&
-	    ioctl(fd, SIOCOUTQ, &unacked) == 0 && unacked != t->unacked) {
+	if (t->fd >= 0 && ioctl(t->fd, SIOCOUTQ, &unacked) == 0 &&
+	    unacked != t->unacked) {
 		t->unacked = unacked;
 		t->moved_ns = now;
 	}
@@ -647,6 +702,7 @@ static void loop_release(struct loop *l)
 	curl_multi_cleanup(l->multi);
 	mutex_release(&l->lock);
 	free(l->active);
+	free(l->fds);
 }
 
 static void curl_destroy(struct http *base)
