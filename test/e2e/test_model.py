@@ -11,7 +11,7 @@ import stat
 import tempfile
 import unittest
 
-from harness import BUCKET, Case
+from harness import BUCKET, Case, Server
 from miniflare import Miniflare
 
 NAMES = ["a", "b", "c.txt", "d.tmp", "e"]
@@ -269,6 +269,29 @@ for seed in SEEDS:
 class JournalClose(Model):
     """The same with --writeback: the tree is in R2 after umount."""
     options = ("--writeback",)
+
+
+class UnderFaults(Model):
+    """On r2sim, where one request in eight meets trouble that passes: nothing
+    of it may be seen."""
+
+    FAULTS = """op=* percent=3 action=status:503
+op=* percent=3 action=status:500
+op=* percent=2 action=lost
+op=GET percent=3 action=cut:100
+op=* percent=2 action=drop
+"""
+
+    def make_server(self):
+        return Server()
+
+    def run_steps(self, seed, m):
+        self.server.faults(self.FAULTS)
+        try:
+            super().run_steps(seed, m)
+        finally:
+            self.server.faults("")
+        self.assertGreater(m.stats()["requests"]["retries"], 0)
 
 
 if __name__ == "__main__":
