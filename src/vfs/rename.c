@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,7 +21,12 @@
 #include "vfs/key.h"
 #include "vfs/write.h"
 
-enum { COPIES = 16, NOREPLACE = 1 /* RENAME_NOREPLACE */ };
+enum {
+	COPIES = 16,
+	NOREPLACE = 1, /* RENAME_NOREPLACE */
+	DELETE_TRIES = 6,
+	DELETE_PAUSE_US = 50000,
+};
 
 struct side {
 	struct inode *dir;
@@ -262,27 +268,45 @@ static int copy_page(struct vfs *v, const struct vfs_ctx *ctx,
 	return err ? err : b.error;
 }
 
+static int delete_once(struct vfs *v, const struct vfs_ctx *ctx,
+		       const char **keys, unsigned n, bool last)
+{
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_DELETE_MANY);
+	req.keys = keys;
+	req.nkeys = n;
+	err = store_call(v->config.store, &req, ctx->interrupt);
+	if (!err && req.nfailed) {
+		if (last)
+			log_error("vfs",
+				  "%u of %u keys could not be deleted: %s",
+				  req.nfailed, n, req.why);
+		err = -EAGAIN;
+	}
+	store_req_release(&req);
+	return err;
+}
+
+/* The answer may be good and name keys that failed: these pass, mostly, and
+ * deleting the others again does no harm. */
 static int delete_page(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct store_list *list)
 {
 	const char **keys = xcalloc(list->n + 1, sizeof(*keys));
-	struct store_req req;
-	int err;
+	int err = list->n ? -EAGAIN : 0;
 
 	for (unsigned i = 0; i < list->n; i++)
 		keys[i] = list->entries[i].name;
-	store_req_init(&req, STORE_DELETE_MANY);
-	req.keys = keys;
-	req.nkeys = list->n;
-	err = list->n ? store_call(v->config.store, &req, ctx->interrupt) : 0;
-	if (!err && req.nfailed) {
-		log_error("vfs", "%u of %u keys could not be deleted: %s",
-			  req.nfailed, list->n, req.why);
-		err = -EIO;
+	for (unsigned i = 0; i < DELETE_TRIES && err == -EAGAIN; i++) {
+		if (i)
+			usleep(DELETE_PAUSE_US << i);
+		err = delete_once(v, ctx, keys, list->n,
+				  i == DELETE_TRIES - 1);
 	}
-	store_req_release(&req);
 	free(keys);
-	return err;
+	return err == -EAGAIN ? -EIO : err;
 }
 
 int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,
