@@ -452,6 +452,7 @@ const struct fuse_lowlevel_ops ops_table = {
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.fsyncdir = op_fsyncdir,
+	.copy_file_range = op_copy_file_range,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 	.setxattr = op_setxattr,

@@ -267,6 +267,38 @@ int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n, bool grow)
 	return err;
 }
 
+int writeback_copy(struct writeback *wb, const struct writeback_base *base)
+{
+	struct writeback copy = { .ws = wb->ws };
+	int err;
+
+	if (staged_size(wb->staged))
+		return -EINVAL;
+	err = set_base(&copy, base);
+	if (!err)
+		err = staged_set_base(wb->staged, base->size);
+	mutex_lock(&wb->lock);
+	if (!err && wb->base)
+		err = -EBUSY;
+	if (!err) {
+		free(wb->base_key);
+		free(wb->base_etag);
+		wb->base = copy.base;
+		wb->base_key = copy.base_key;
+		wb->base_etag = copy.base_etag;
+		wb->base_size = copy.base_size;
+		wb->gen++;
+		wb->stored_data_gen = ++wb->data_gen;
+	}
+	mutex_unlock(&wb->lock);
+	if (err) {
+		fill_close(copy.base);
+		free(copy.base_key);
+		free(copy.base_etag);
+	}
+	return err;
+}
+
 void writeback_touch(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);

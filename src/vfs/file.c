@@ -414,7 +414,11 @@ void vfs_read_cancel(struct vfs_read *r)
 
 /* ---- writing ---- */
 
-enum { STREAM_FROM = 64 << 20, STREAM_STEP = 4 << 20 };
+enum {
+	STREAM_FROM = 64 << 20,
+	STREAM_STEP = 4 << 20,
+	COPY_FROM = 65536, /* below, a PUT of what is likely cached is as good */
+};
 
 /* Long files begin to travel while they are written. */
 static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
@@ -480,6 +484,46 @@ int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 		stream(f->v, f->inode, wb, before, after);
 	writeback_put(wb);
 	return err;
+}
+
+/* The version of a clean file, as a base; strings into the given buffers. */
+static bool describe_object(struct vfs *v, struct inode *i, char *key,
+			    char *etag, struct writeback_base *ret)
+{
+	bool clean;
+
+	if (inode_key(v, i, key))
+		return false;
+	mutex_lock(&v->lock);
+	clean = !i->wb && !i->unlinked && i->etag && *i->etag && i->cid;
+	snprintf(etag, CACHE_ETAG_MAX, "%s", i->etag ? i->etag : "");
+	*ret = (struct writeback_base){ key, etag, i->cid, i->size };
+	mutex_unlock(&v->lock);
+	return clean;
+}
+
+ssize_t vfs_copy(struct vfs_file *from, uint64_t from_off, struct vfs_file *to,
+		 uint64_t to_off, uint64_t len)
+{
+	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
+	struct writeback_base base;
+	uint64_t before, after;
+	struct writeback *wb;
+	int err;
+
+	if (!to->writable)
+		return -EBADF;
+	if (from_off || to_off || from->inode == to->inode ||
+	    !describe_object(from->v, from->inode, key, etag, &base) ||
+	    base.size > len || base.size < COPY_FROM)
+		return -EOPNOTSUPP;
+	err = inode_stage(to->v, to->inode, false, &wb);
+	if (err)
+		return err;
+	err = writeback_size(wb) ? -EOPNOTSUPP : writeback_copy(wb, &base);
+	grown(to->v, to->inode, wb, &before, &after);
+	writeback_put(wb);
+	return err ? err : (ssize_t)base.size;
 }
 
 int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off, uint64_t len)

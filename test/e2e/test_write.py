@@ -80,6 +80,22 @@ class Patterns(Writing):
         self.assertEqual(self.body("v"), b"before after")
         self.assertEqual(self.keys(), ["v"])
 
+    def test_cp_within_the_mount_is_a_copy_by_r2(self):
+        with open(f"{self.m.path}/a", "wb") as f:
+            f.write(b"a" * 3000000)
+        time.sleep(0.3)
+        out = self.m.stats()["requests"]["bytes_out"]
+        n = self.counted(lambda: run("cp", f"{self.m.path}/a",
+                                     f"{self.m.path}/b"))
+        self.assertEqual(n, {"COPY": 1})
+        self.assertEqual(self.m.stats()["requests"]["bytes_out"], out)
+        self.assertEqual(self.body("b"), b"a" * 3000000)
+        run("cp", f"{self.m.path}/a", f"{self.m.path}/c")
+        with open(f"{self.m.path}/c", "r+b") as f:
+            f.write(b"changed")
+        self.assertEqual(self.body("c")[:9], b"changedaa")
+        self.assertEqual(self.body("a")[:9], b"aaaaaaaaa")
+
     def test_rename_over_an_open_file(self):
         for name in "ab":
             with open(f"{self.m.path}/{name}", "w") as f:
