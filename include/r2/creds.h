@@ -3,13 +3,14 @@
  *
  * Sources, first that has any wins: --credentials FILE (mode 0600 enforced,
  * "ACCESS_KEY_ID:SECRET" or the ini form with access_key_id=,
- * secret_access_key=, session_token=); R2_ACCESS_KEY_ID +
+ * secret_access_key=, session_token=); --profile, which is an error if it is
+ * not in the AWS shared files; R2_ACCESS_KEY_ID +
  * R2_SECRET_ACCESS_KEY [+ R2_SESSION_TOKEN]; AWS_ACCESS_KEY_ID +
  * AWS_SECRET_ACCESS_KEY [+ AWS_SESSION_TOKEN]; systemd's
  * $CREDENTIALS_DIRECTORY/r2fs (same forms as the file); the AWS shared files
  * (AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE, profile) with
- * credential_process. Re-read when a file changes, on SIGHUP (creds_reload),
- * before an expiry, and once after a 401.
+ * credential_process. Re-read when a file changes or an Expiration is near
+ * (creds_due), on SIGHUP and once after a 401 (creds_reload).
  *
  * Secrets never leave this module and sigv4: not in logs, not in errors; the
  * memory is wiped on release and excluded from core dumps where possible.
@@ -52,6 +53,12 @@ void creds_set_put(struct creds_set *set);
  * when a newer set than that is already there. May run a program: not on an
  * event-loop thread. */
 bool creds_reload(struct creds *c, uint64_t serial_seen);
+
+/* Should they be read again now? Looks at the file every few seconds, and at
+ * the clock; says yes once, then not again for a while. Does not block. */
+bool creds_due(struct creds *c);
+
+uint64_t creds_serial(struct creds *c); /* of the set creds_get would give */
 
 /* "file /etc/r2fs/creds", "environment R2_*", ...: for doctor and errors. */
 const char *creds_source(const struct creds *c);

@@ -8,8 +8,6 @@
  */
 #include "r2/creds.h"
 
-#include <ctype.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +18,25 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/lock.h"
+#include "r2/creds_impl.h"
 #include "r2/crypto.h"
 
-enum { FILE_MAX = 65536, SET_BYTES = 16384 };
+enum {
+	SET_BYTES = 16384,
+	LOOK_S = 5, /* how often a file is looked at */
+	EARLY_S = 300, /* renewal before the end, tried every */
+	EARLY_LOOK_S = 30,
+};
 
-enum source { FROM_FILE, FROM_R2_ENV, FROM_AWS_ENV, FROM_SYSTEMD, FROM_AWS_FILE };
+enum source {
+	FROM_FILE,
+	FROM_R2_ENV,
+	FROM_AWS_ENV,
+	FROM_SYSTEMD,
+	FROM_AWS_FILE
+};
 
 struct creds {
 	struct mutex lock;
@@ -34,11 +45,11 @@ struct creds {
 	char *file; /* FROM_FILE, FROM_SYSTEMD, FROM_AWS_FILE */
 	char *profile;
 	char description[PATH_MAX + 64];
-	uint64_t serial; /* guarded by lock */
-};
-
-struct found { /* what a source holds; borrowed pointers or NULL */
-	const char *id, *secret, *token, *process;
+	/* guarded by lock */
+	uint64_t serial;
+	struct creds_stamp stamp; /* of the file when it was read */
+	int64_t expires_s; /* wall time, 0 never */
+	uint64_t next_look_ns;
 };
 
 /* ---- sets ---- */
@@ -53,7 +64,7 @@ static char *place(char **at, const char *s)
 	return p;
 }
 
-static struct creds_set *set_new(const struct found *f, uint64_t serial)
+static struct creds_set *set_new(const struct creds_found *f, uint64_t serial)
 {
 	struct creds_set *set;
 	char *at;
@@ -86,135 +97,7 @@ void creds_set_put(struct creds_set *set)
 
 /* ---- reading ---- */
 
-static int read_file(const char *path, bool strict, struct buf *out, char *why,
-		     size_t why_len)
-{
-	CLEANUP(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char block[4096];
-	struct stat st;
-	ssize_t n;
-
-	if (fd < 0 || fstat(fd, &st)) {
-		snprintf(why, why_len, "cannot read credentials file %s: %s",
-			 path, strerror(errno));
-		return -errno;
-	}
-	if (strict && (st.st_mode & 077)) {
-		snprintf(why, why_len,
-			 "credentials file %s may be read by others (mode "
-			 "%03o): run chmod 600 %s",
-			 path, st.st_mode & 0777, path);
-		return -EPERM;
-	}
-	while ((n = read(fd, block, sizeof(block))) > 0)
-		buf_add(out, block, n);
-	crypto_wipe(block, sizeof(block));
-	return n < 0 ? -errno : 0;
-}
-
-static char *trim(char *s)
-{
-	char *end;
-
-	while (isspace((unsigned char)*s))
-		s++;
-	end = s + strlen(s);
-	while (end > s && isspace((unsigned char)end[-1]))
-		*--end = 0;
-	return s;
-}
-
-static void take_field(struct found *f, const char *name, const char *value)
-{
-	static const char *const aws = "aws_";
-
-	if (strncmp(name, aws, strlen(aws)) == 0)
-		name += strlen(aws);
-	if (!strcmp(name, "access_key_id"))
-		f->id = value;
-	else if (!strcmp(name, "secret_access_key"))
-		f->secret = value;
-	else if (!strcmp(name, "session_token"))
-		f->token = value;
-	else if (!strcmp(name, "credential_process"))
-		f->process = value;
-}
-
-/* "ID:SECRET" alone, or name = value lines; with profile only those of the
- * section [profile] or [profile NAME]. Cuts text into strings. */
-static void parse_file(char *text, const char *profile, struct found *f)
-{
-	bool in = profile == NULL;
-	char *rest = text, *line;
-
-	while ((line = strsep(&rest, "\n"))) {
-		char *value, *section;
-
-		line = trim(line);
-		if (!*line || *line == '#' || *line == ';')
-			continue;
-		if (*line == '[' && (value = strchr(line, ']'))) {
-			*value = 0;
-			section = trim(line + 1);
-			if (strncmp(section, "profile ", 8) == 0)
-				section = trim(section + 8);
-			in = !profile || strcmp(section, profile) == 0;
-			continue;
-		}
-		value = strchr(line, '=');
-		if (value && in) {
-			*value++ = 0;
-			take_field(f, trim(line), trim(value));
-		} else if (!value && !profile && (value = strchr(line, ':'))) {
-			*value++ = 0;
-			f->id = trim(line);
-			f->secret = trim(value);
-		}
-	}
-}
-
-static char *json_string(const char *json, const char *name)
-{
-	CLEANUP(free) char *quoted = xasprintf("\"%s\"", name);
-	const char *p = strstr(json, quoted), *end;
-
-	if (!p)
-		return NULL;
-	p += strlen(quoted);
-	p += strspn(p, " \t\r\n:");
-	if (*p != '"' || !(end = strchr(p + 1, '"')))
-		return NULL;
-	return xstrndup(p + 1, end - p - 1);
-}
-
-/* credential_process prints {"AccessKeyId": ..., "SecretAccessKey": ...}.
- * The strings found live as long as the process (they are wiped by nobody
- * else, so they are kept in `keep`). */
-static int run_process(const char *command, struct buf *keep, struct found *f,
-		       char *why, size_t why_len)
-{
-	CLEANUP(free) char *line = xasprintf("timeout 30 %s", command);
-	FILE *p = popen(line, "re");
-	char block[4096];
-	size_t n;
-
-	if (!p)
-		return -errno;
-	buf_reset(keep);
-	while ((n = fread(block, 1, sizeof(block), p)) > 0)
-		buf_add(keep, block, n);
-	if (pclose(p) != 0 || keep->failed) {
-		snprintf(why, why_len,
-			 "credential_process failed: run it by hand to see why");
-		return -EINVAL;
-	}
-	f->id = json_string(keep->data, "AccessKeyId");
-	f->secret = json_string(keep->data, "SecretAccessKey");
-	f->token = json_string(keep->data, "SessionToken");
-	return f->id && f->secret ? 0 : -EINVAL;
-}
-
-static void from_env(const char *prefix, struct found *f)
+static void from_env(const char *prefix, struct creds_found *f)
 {
 	CLEANUP(free) char *id = xasprintf("%s_ACCESS_KEY_ID", prefix);
 	CLEANUP(free) char *secret = xasprintf("%s_SECRET_ACCESS_KEY", prefix);
@@ -225,44 +108,55 @@ static void from_env(const char *prefix, struct found *f)
 	f->token = getenv(token);
 }
 
+static int read_source(struct creds *c, struct buf *text, struct creds_found *f,
+		       struct creds_stamp *stamp, char *why, size_t why_len)
+{
+	bool aws = c->source == FROM_AWS_FILE;
+	int err;
+
+	if (c->source == FROM_R2_ENV || c->source == FROM_AWS_ENV) {
+		from_env(c->source == FROM_R2_ENV ? "R2" : "AWS", f);
+		return 0;
+	}
+	err = creds_read_file(c->file, c->source == FROM_FILE, text, stamp, why,
+			      why_len);
+	if (!err)
+		creds_parse_file(text->data, aws ? c->profile : NULL, f);
+	if (!err && f->process && !f->id) {
+		CLEANUP(free) char *command = xstrdup(f->process);
+
+		err = creds_run_process(command, text, f, why, why_len);
+	}
+	return err;
+}
+
 /* Reads the creds' own source into a new set. */
 static int load(struct creds *c, struct creds_set **ret, char *why,
 		size_t why_len)
 {
-	bool aws = c->source == FROM_AWS_FILE;
-	struct found f = { 0 };
-	bool ran = false;
+	struct creds_stamp stamp = { 0 };
+	struct creds_found f = { 0 };
 	struct buf text;
-	int err = 0;
+	int err;
 
-	buf_init(&text, FILE_MAX);
-	if (c->source == FROM_R2_ENV || c->source == FROM_AWS_ENV) {
-		from_env(c->source == FROM_R2_ENV ? "R2" : "AWS", &f);
-	} else {
-		err = read_file(c->file, c->source == FROM_FILE, &text, why,
-				why_len);
-		if (!err)
-			parse_file(text.data, aws ? c->profile : NULL, &f);
-		if (!err && f.process && !f.id) {
-			CLEANUP(free) char *command = xstrdup(f.process);
-
-			err = run_process(command, &text, &f, why, why_len);
-			ran = !err;
-		}
-	}
+	buf_init(&text, CREDS_FILE_MAX);
+	err = read_source(c, &text, &f, &stamp, why, why_len);
 	if (!err && (!f.id || !f.secret || !*f.id || !*f.secret)) {
 		snprintf(why, why_len,
 			 "%s holds no access key id and secret access key",
 			 c->description);
 		err = -EINVAL;
 	}
-	if (!err && !(*ret = set_new(&f, c->serial + 1)))
+	if (!err && !(*ret = set_new(&f, c->serial + 1))) {
+		snprintf(why, why_len, "%s holds credentials of 16 KiB or more",
+			 c->description);
 		err = -EINVAL;
-	if (ran) {
-		free((char *)f.id);
-		free((char *)f.secret);
-		free((char *)f.token);
 	}
+	mutex_lock(&c->lock);
+	c->stamp = stamp;
+	if (!err)
+		c->expires_s = f.expires_s;
+	mutex_unlock(&c->lock);
 	crypto_wipe(text.data, text.len);
 	buf_release(&text);
 	return err;
@@ -272,7 +166,7 @@ static int load(struct creds *c, struct creds_set **ret, char *why,
 
 static bool env_has(const char *prefix)
 {
-	struct found f;
+	struct creds_found f;
 
 	from_env(prefix, &f);
 	return f.id && *f.id && f.secret && *f.secret;
@@ -289,16 +183,18 @@ static char *aws_path(const char *variable, const char *name)
 
 static bool file_has_profile(const char *path, const char *profile)
 {
-	struct found f = { 0 };
+	struct creds_found f = { 0 };
+	struct creds_stamp stamp;
 	struct buf text;
 	char why[256];
 	bool has;
 
-	buf_init(&text, FILE_MAX);
+	buf_init(&text, CREDS_FILE_MAX);
 	has = path && access(path, R_OK) == 0 &&
-	      read_file(path, false, &text, why, sizeof(why)) == 0;
+	      creds_read_file(path, false, &text, &stamp, why, sizeof(why)) ==
+		      0;
 	if (has) {
-		parse_file(text.data, profile, &f);
+		creds_parse_file(text.data, profile, &f);
 		has = (f.id && f.secret) || f.process;
 	}
 	crypto_wipe(text.data, text.len);
@@ -324,8 +220,8 @@ static void set_source(struct creds *c, enum source source, const char *file)
 
 static bool aws_files(struct creds *c)
 {
-	CLEANUP(free) char *shared =
-		aws_path("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+	CLEANUP(free)
+	char *shared = aws_path("AWS_SHARED_CREDENTIALS_FILE", "credentials");
 	CLEANUP(free) char *config = aws_path("AWS_CONFIG_FILE", "config");
 
 	if (file_has_profile(shared, c->profile))
@@ -348,18 +244,29 @@ static bool systemd_file(struct creds *c)
 	return true;
 }
 
-static int choose(struct creds *c, const struct creds_config *config,
-		  char *why, size_t why_len)
+static int choose(struct creds *c, const struct creds_config *config, char *why,
+		  size_t why_len)
 {
 	const char *profile = config->profile ? config->profile :
 						getenv("AWS_PROFILE");
 
 	c->profile = xstrdup(profile && *profile ? profile : "default");
-	if (config->file)
+	if (config->file) {
 		set_source(c, FROM_FILE, config->file);
-	else if (config->profile && aws_files(c))
 		return 0;
-	else if (env_has("R2"))
+	}
+	if (config->profile) {
+		if (aws_files(c))
+			return 0;
+		snprintf(why, why_len,
+			 "profile \"%s\" has no credentials in "
+			 "~/.aws/credentials or ~/.aws/config (or the files "
+			 "that AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE "
+			 "name)",
+			 c->profile);
+		return -ENOENT;
+	}
+	if (env_has("R2"))
 		set_source(c, FROM_R2_ENV, NULL);
 	else if (env_has("AWS"))
 		set_source(c, FROM_AWS_ENV, NULL);
@@ -452,4 +359,41 @@ bool creds_reload(struct creds *c, uint64_t serial_seen)
 const char *creds_source(const struct creds *c)
 {
 	return c->description;
+}
+
+static bool file_changed_locked(struct creds *c) REQUIRES(c->lock)
+{
+	struct stat st;
+	struct creds_stamp now;
+
+	if (!c->file || stat(c->file, &st))
+		return false;
+	now = creds_stamp_of(&st);
+	return memcmp(&now, &c->stamp, sizeof(now)) != 0;
+}
+
+bool creds_due(struct creds *c)
+{
+	uint64_t now = clock_mono_ns(), wait_s = LOOK_S;
+	bool due = false;
+
+	mutex_lock(&c->lock);
+	if (now >= c->next_look_ns) {
+		due = file_changed_locked(c);
+		if (c->expires_s && clock_wall_s() > c->expires_s - EARLY_S) {
+			due = true;
+			wait_s = EARLY_LOOK_S;
+		}
+		c->next_look_ns = now + wait_s * 1000000000;
+	}
+	mutex_unlock(&c->lock);
+	return due;
+}
+
+uint64_t creds_serial(struct creds *c)
+{
+	mutex_lock(&c->lock);
+	uint64_t serial = c->serial;
+	mutex_unlock(&c->lock);
+	return serial;
 }

@@ -26,6 +26,24 @@ enum {
 	WORKERS = 2, /* XML and credential reloads */
 };
 
+static void renew_creds(struct task *t)
+{
+	struct op *op = container_of(t, struct op, task);
+
+	creds_reload(op->r2->creds, creds_serial(op->r2->creds));
+	op_attempt(op);
+}
+
+static void start(struct op *op)
+{
+	if (!creds_due(op->r2->creds)) {
+		op_attempt(op);
+		return;
+	}
+	op->task.run = renew_creds;
+	tasks_submit(op->r2->workers, &op->task);
+}
+
 static void start_queued(struct r2 *r2)
 {
 	for (;;) {
@@ -42,7 +60,7 @@ static void start_queued(struct r2 *r2)
 		mutex_unlock(&r2->lock);
 		if (!op)
 			return;
-		op_attempt(op);
+		start(op);
 	}
 }
 
