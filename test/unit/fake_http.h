@@ -57,7 +57,8 @@ struct fake_http {
 	struct flight flying[MAX_FLYING];
 	unsigned nflying, count;
 	const struct fake_answer *now; /* whose headers are asked for */
-	char value[4096];
+	char values[8][4096];
+	unsigned at;
 	char *sent, *url;
 	char asked[64][2][2048];
 	unsigned nasked;
@@ -139,19 +140,19 @@ static inline void look(const char *name, const char *value, void *arg)
 	if (w->found || strcasecmp(name, w->name) != 0)
 		return;
 	w->found = true;
-	snprintf(w->value, sizeof(((struct fake_http *)0)->value), "%s", value);
+	snprintf(w->value, 4096, "%s", value);
 }
 
 static const char *fake_header(struct http *h, const struct http_req *req,
 			       const char *name)
 {
 	struct fake_http *f = (struct fake_http *)h;
-	struct wanted w = { name, f->value, false };
+	struct wanted w = { name, f->values[f->at++ % 8], false };
 
 	if (!req->impl)
 		return NULL;
 	lines(f, look, &w);
-	return w.found ? f->value : NULL;
+	return w.found ? w.value : NULL;
 }
 
 static inline void

@@ -1,0 +1,482 @@
+/* Reading through a bad network from an odd server: the client on a scripted
+ * transport. */
+#include "base/log.h"
+#include "base/rand.h"
+#include "fake_http.h"
+#include "r2/creds.h"
+#include "r2/r2.h"
+
+#define ETAG  "5d41402abc4b2a76b9719d911017c592"
+#define OTHER "00000000000000000000000000000000"
+#define TAG   "ETag: \"" ETAG "\"\n"
+#define ERROR_XML(code) \
+	"<?xml version=\"1.0\"?><Error><Code>" code "</Code><Message>m" \
+	"</Message></Error>"
+#define SCRIPT(...) ((const struct fake_answer[]){ __VA_ARGS__, { 0 } })
+
+static struct creds *creds;
+static struct fake_http *fake;
+static struct store *store;
+
+static void begin(const struct fake_answer *script)
+{
+	struct r2_config config = { .endpoint = "https://r2.example",
+				    .bucket = "bkt" };
+
+	fake = fake_http_create(script);
+	if (r2_create(&config, fake_http_http(fake), creds, &store))
+		BUG("r2_create");
+}
+
+static void end(void)
+{
+	store_destroy(store);
+	fake_http_destroy(fake);
+}
+
+#define PART(range, text) \
+	{ \
+		.status = 206, .headers = TAG "Content-Range: bytes " range, \
+		.body = text \
+	}
+#define WHOLE(text) \
+	{ \
+		.status = 200, .headers = TAG, .body = text \
+	}
+#define BAD(head, text) \
+	{ \
+		.status = 206, .headers = head, .body = text \
+	}
+
+/* All ask for 10 bytes at `off` of a key; the object is "0123456789abcdef". */
+static const struct {
+	const char *title;
+	uint64_t off;
+	struct fake_answer script[5];
+	int error;
+	const char *text;
+	uint64_t size;
+} gets[] = {
+	{ "a part", 2, { PART("2-11/16", "23456789ab") }, 0, "23456789ab", 16 },
+	{ "a part up to the end",
+	  10,
+	  { PART("10-15/16", "abcdef") },
+	  0,
+	  "abcdef",
+	  16 },
+	{ "a whole object that fits", 0, { WHOLE("01234") }, 0, "01234", 5 },
+	{ "a whole object instead of a part",
+	  2,
+	  { WHOLE("0123456789abcdef"), WHOLE("0123456789abcdef"),
+	    WHOLE("0123456789abcdef") },
+	  -EBADMSG,
+	  "",
+	  0 },
+	{ "a whole object that is too large",
+	  0,
+	  { WHOLE("0123456789abcdef"), WHOLE("0123456789abcdef"),
+	    WHOLE("0123456789abcdef") },
+	  -EBADMSG,
+	  "",
+	  0 },
+	{ "another part than asked, then the right one",
+	  2,
+	  { PART("3-12/16", "3456789abc"), PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a shorter part than asked",
+	  2,
+	  { PART("2-5/16", "2345"), PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a part without Content-Range",
+	  2,
+	  { BAD(TAG, "23456789ab"), PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a part with a Content-Range that cannot be",
+	  2,
+	  { PART("2-11/5", "23456789ab"), PART("11-2/16", "23456789ab"),
+	    PART("bytes", "23456789ab") },
+	  -EBADMSG,
+	  "",
+	  0 },
+	{ "an answer without ETag",
+	  2,
+	  { BAD("Content-Range: bytes 2-11/16", "23456789ab"),
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a page of a login portal",
+	  0,
+	  { { .status = 200,
+	      .headers = "Content-Type: text/html",
+	      .body = "<html>" },
+	    { .status = 200,
+	      .headers = "Content-Type: text/html",
+	      .body = "<html>" },
+	    { .status = 200,
+	      .headers = "Content-Type: text/html",
+	      .body = "<html>" } },
+	  -EBADMSG,
+	  "",
+	  0 },
+	{ "a redirection",
+	  0,
+	  { { .status = 302, .headers = "Location: http://elsewhere/" } },
+	  -EIO,
+	  "",
+	  0 },
+	{ "cut, and gone on with the same version",
+	  2,
+	  { { .status = 206,
+	      .headers = TAG "Content-Range: bytes 2-11/16\n"
+			     "Content-Length: 10",
+	      .body = "23456789ab",
+	      .cut = 4,
+	      .error = -ECONNRESET },
+	    { .header = "range: bytes=6-11",
+	      .status = 206,
+	      .headers = TAG "Content-Range: bytes 6-11/16",
+	      .body = "6789ab" } },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "cut twice without an error of the transport",
+	  2,
+	  { { .status = 206,
+	      .headers = TAG "Content-Range: bytes 2-11/16\n"
+			     "Content-Length: 10",
+	      .body = "23456789ab",
+	      .cut = 4 },
+	    { .header = "if-match: \"" ETAG "\"",
+	      .status = 206,
+	      .headers = TAG "Content-Range: bytes 6-11/16\n"
+			     "Content-Length: 6",
+	      .body = "6789ab",
+	      .cut = 2 },
+	    { .header = "range: bytes=8-11",
+	      .status = 206,
+	      .headers = TAG "Content-Range: bytes 8-11/16",
+	      .body = "89ab" } },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "cut, and replaced meanwhile",
+	  2,
+	  { { .status = 206,
+	      .headers = TAG "Content-Range: bytes 2-11/16",
+	      .body = "23456789ab",
+	      .cut = 4,
+	      .error = -ECONNRESET },
+	    { .header = "if-match: \"" ETAG "\"", .status = 412 } },
+	  -ESTALE,
+	  NULL,
+	  0 },
+	{ "cut, and another version although it was not asked for",
+	  2,
+	  { { .status = 206,
+	      .headers = TAG "Content-Range: bytes 2-11/16",
+	      .body = "23456789ab",
+	      .cut = 4,
+	      .error = -ECONNRESET },
+	    { .status = 206,
+	      .headers = "ETag: \"" OTHER "\"\n"
+			 "Content-Range: bytes 6-11/16",
+	      .body = "XXXXXX" },
+	    PART("6-11/16", "6789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "more bytes than announced",
+	  2,
+	  { { .status = 206,
+	      .headers = TAG "Content-Range: bytes 2-11/16\n"
+			     "Content-Length: 10",
+	      .body = "23456789abZZZZ" },
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a coded body is asked for as it is stored",
+	  0,
+	  { { .header = "accept-encoding: identity",
+	      .status = 200,
+	      .headers = TAG "Content-Encoding: gzip",
+	      .body = "xyz" },
+	    { .header = "accept-encoding: gzip, br, zstd",
+	      .status = 200,
+	      .headers = TAG "Content-Encoding: gzip",
+	      .body = "xyz" } },
+	  0,
+	  "xyz",
+	  3 },
+	{ "an empty object has no range",
+	  0,
+	  { { .status = 416, .body = ERROR_XML("InvalidRange") },
+	    { .method = "HEAD",
+	      .absent = "range",
+	      .status = 200,
+	      .headers = TAG "Content-Length: 0" } },
+	  0,
+	  "",
+	  0 },
+	{ "an empty object that has grown meanwhile",
+	  0,
+	  { { .status = 416, .body = ERROR_XML("InvalidRange") },
+	    { .method = "HEAD",
+	      .status = 200,
+	      .headers = TAG "Content-Length: 7" } },
+	  -ESTALE,
+	  "",
+	  7 },
+	{ "beyond the end",
+	  99,
+	  { { .status = 416, .body = ERROR_XML("InvalidRange") } },
+	  -ERANGE,
+	  "",
+	  0 },
+	{ "not there",
+	  0,
+	  { { .status = 404, .body = ERROR_XML("NoSuchKey") } },
+	  -ENOENT,
+	  "",
+	  0 },
+	{ "a busy server, twice",
+	  2,
+	  { { .status = 503, .body = "<html>busy</html>" },
+	    { .status = 429, .body = ERROR_XML("ServiceUnavailable") },
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "an error of the edge without XML",
+	  2,
+	  { { .status = 522, .body = "error code: 522" },
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "a certificate that is not trusted",
+	  2,
+	  { { .error = -EPROTO } },
+	  -EPROTO,
+	  "",
+	  0 },
+	{ "a stale connection",
+	  2,
+	  { { .error = -ECONNRESET, .stale = true },
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
+	{ "no access",
+	  2,
+	  { { .status = 403, .body = ERROR_XML("AccessDenied") } },
+	  -EACCES,
+	  "",
+	  0 },
+	{ "refused credentials are read again, once",
+	  2,
+	  { { .status = 401, .body = ERROR_XML("Unauthorized") },
+	    { .status = 401, .body = ERROR_XML("Unauthorized") } },
+	  -EACCES,
+	  "",
+	  0 },
+	{ "a wrong clock is corrected, once",
+	  2,
+	  { { .status = 403,
+	      .headers = "Date: Tue, 14 Nov 2023 21:13:20 GMT",
+	      .body = ERROR_XML("RequestTimeTooSkewed") },
+	    { .header = "x-amz-date: 20231114T211320Z",
+	      .status = 403,
+	      .headers = "Date: Tue, 14 Nov 2023 21:13:20 GMT",
+	      .body = ERROR_XML("RequestTimeTooSkewed") } },
+	  -EACCES,
+	  "",
+	  0 },
+};
+
+static size_t progressed;
+static unsigned went_back;
+
+static void on_progress(struct store_req *req, size_t got)
+{
+	went_back += got < progressed;
+	progressed = got;
+}
+
+static void test_gets(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(gets); i++) {
+		uint8_t buf[11] = "..........";
+		struct store_req req = { .op = STORE_GET,
+					 .key = "k",
+					 .ranged = true,
+					 .range_off = gets[i].off,
+					 .range_len = 10,
+					 .buf = buf,
+					 .buf_cap = 10,
+					 .progress = on_progress };
+
+		CASE(gets[i].title);
+		progressed = went_back = 0;
+		begin(gets[i].script);
+		CHECK_INT(fake_http_call(fake, store, &req), gets[i].error);
+		end();
+		buf[req.buf_len] = 0;
+		if (gets[i].text)
+			CHECK_STR((char *)buf, gets[i].text);
+		if (!gets[i].error)
+			CHECK_INT(req.attr.size, gets[i].size);
+		else
+			CHECK(req.why[0] != 0);
+		CHECK_INT(went_back, 0);
+		CHECK_INT(progressed, req.buf_len);
+		store_req_release(&req);
+	}
+}
+
+/* ---- time ---- */
+
+static void test_waits(void)
+{
+	uint8_t buf[10];
+	struct store_req req = {
+		.op = STORE_GET, .key = "k", .buf = buf, .buf_cap = sizeof(buf)
+	};
+	struct fake_answer always[200] = { { 0 } };
+	uint64_t start;
+
+	CASE("Retry-After is kept");
+	begin(SCRIPT({ .status = 503, .headers = "Retry-After: 7" },
+		     WHOLE("x")));
+	start = fake_http_now_ms();
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	CHECK(fake_http_now_ms() - start >= 7000);
+	end();
+	store_req_release(&req);
+
+	CASE("a server that is always busy is asked seldom, and not for ever");
+	for (int i = 0; i < 199; i++)
+		always[i].status = 503;
+	begin(always);
+	start = fake_http_now_ms();
+	CHECK_INT(fake_http_call(fake, store, &req), -ETIMEDOUT);
+	CHECK(fake_http_now_ms() - start <= 30000);
+	CHECK(req.attempts >= 4 && req.attempts < 30);
+	fake->script = &always[199];
+	end();
+
+	CASE("one that always fails, too");
+	for (int i = 0; i < 199; i++)
+		always[i].status = 500;
+	begin(always);
+	start = fake_http_now_ms();
+	CHECK_INT(fake_http_call(fake, store, &req), -EIO);
+	CHECK(fake_http_now_ms() - start <= 30000);
+	CHECK(req.attempts >= 8 && req.attempts < 100);
+	fake->script = &always[199];
+	end();
+}
+
+/* ---- lists and heads ---- */
+
+#define PAGE(more) \
+	"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents>" more \
+	"</ListBucketResult>"
+
+static void test_lists(void)
+{
+	static const struct fake_answer cut = { .status = 200,
+						.body = "<ListBucketResult>" };
+	struct store_req req = { .op = STORE_LIST };
+
+	CASE("a list that is cut is asked for again");
+	begin(SCRIPT(cut, { .status = 200, .body = PAGE("") }));
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	CHECK_INT(req.list.n, 1);
+	store_req_release(&req);
+	end();
+
+	CASE("but not for ever");
+	begin(SCRIPT(cut, cut, cut));
+	CHECK_INT(fake_http_call(fake, store, &req), -EBADMSG);
+	CHECK_INT(req.list.n, 0);
+	end();
+
+	CASE("a list that gives the token it was given");
+	req.token = "t";
+	static const struct fake_answer loop = {
+		.status = 200,
+		.body = PAGE("<IsTruncated>true</IsTruncated>"
+			     "<NextContinuationToken>t</NextContinuationToken>")
+	};
+	begin(SCRIPT(loop, loop, loop));
+	CHECK_INT(fake_http_call(fake, store, &req), -EBADMSG);
+	end();
+
+	CASE("an error in a 200");
+	begin(SCRIPT({ .status = 200, .body = ERROR_XML("AccessDenied") }));
+	CHECK_INT(fake_http_call(fake, store, &req), -EACCES);
+	end();
+}
+
+static void test_heads(void)
+{
+	struct store_req req = { .op = STORE_HEAD, .key = "k" };
+
+	CASE("what a HEAD tells");
+	begin(SCRIPT({ .status = 200,
+		       .headers =
+			       "Etag: W/\"" ETAG "\"\n"
+			       "Content-Length: 5000000000\n"
+			       "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\n"
+			       "Content-Type: a/b\nContent-Encoding: gzip\n"
+			       "X-Amz-Meta-MTime: 1.5\n"
+			       "x-amz-meta-n: =?UTF-8?B?w6k=?=\n"
+			       "x-amz-storage-class: STANDARD_IA" }));
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	end();
+	CHECK_STR(req.attr.etag.s, ETAG);
+	CHECK_INT(req.attr.size, 5000000000);
+	CHECK_INT(req.attr.mtime_ns, 1700000000000000000);
+	CHECK_STR(req.attr.content_type, "a/b");
+	CHECK_STR(req.attr.content_encoding, "gzip");
+	CHECK(req.attr.infrequent && req.attr.has_meta);
+	CHECK_INT(req.attr.meta.n, 2);
+	CHECK_STR(store_meta_get(&req.attr.meta, "mtime"), "1.5");
+	CHECK_STR(store_meta_get(&req.attr.meta, "n"), "\xc3\xa9");
+	store_req_release(&req);
+
+	CASE("not modified");
+	req.if_none_match = ETAG;
+	begin(SCRIPT(
+		{ .header = "if-none-match: \"" ETAG "\"", .status = 304 }));
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	CHECK(req.not_modified);
+	end();
+}
+
+int main(void)
+{
+	struct creds_config config = { NULL, NULL };
+	char why[256];
+
+	setenv("R2_ACCESS_KEY_ID", "0123456789abcdef0123456789abcdef", 1);
+	setenv("R2_SECRET_ACCESS_KEY", "unit-test", 1);
+	if (creds_create(&config, &creds, why, sizeof(why)))
+		BUG("%s", why);
+	rand_seed(1);
+	log_level = LOG_LEVEL_ERROR;
+	test_gets();
+	test_waits();
+	test_lists();
+	test_heads();
+	creds_destroy(creds);
+	return check_done();
+}
