@@ -2,6 +2,7 @@
 writes what came out. scripts/bench starts it."""
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -9,10 +10,13 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from context import Context  # noqa: E402
 from peers import ALL  # noqa: E402
+from names import NAMES  # noqa: E402
 from reading import READING  # noqa: E402
+from training import TRAINING  # noqa: E402
+from writing import WRITING  # noqa: E402
 import report  # noqa: E402
 
-WORK = {**READING}
+WORK = {**READING, **NAMES, **TRAINING, **WRITING}
 
 
 def options():
@@ -29,7 +33,7 @@ def options():
                    help="of one connection, a second (default 50)")
     p.add_argument("--r2fs", action="append", default=[], metavar="OPTION",
                    help="a further option of r2fs mount, --r2fs=--memory=1G")
-    p.add_argument("--out", default="bench-results", metavar="DIR")
+    p.add_argument("--out", required=True, metavar="DIR")
     o = p.parse_args()
     o.work = [w for w in o.work.split(",") if w] or list(WORK)
     names = o.peers or ("r2fs" if o.quick else ",".join(ALL))
@@ -52,6 +56,7 @@ def main():
     try:
         for w in o.work:
             WORK[w](c)
+            gc.collect()
     finally:
         report.write(o, c.rec.rows, time.monotonic() - start)
         c.close()

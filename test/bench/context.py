@@ -10,7 +10,7 @@ from measure import Recorder
 from peers import ALL
 from server import Server
 
-PATIENCE = 300 # seconds one peer may take for one workload
+PATIENCE = 150 # seconds one peer may take for one workload
 
 
 class Context:

@@ -156,9 +156,9 @@ class S3fs(Peer):
             f.write(f"{harness.KEY}:{harness.SECRET}\n")
         options = [
             f"url={self.server.endpoint}", "use_path_request_style",
-            "endpoint=auto", f"passwd_file={creds}", "sigv4", "listobjectsv2",
+            "endpoint=auto", f"passwd_file={creds}", 
             f"use_cache={self.cache}", "kernel_cache", "max_background=1000",
-            "enable_noobj_cache", "notsup_compat_dir", "parallel_count=16",
+            "enable_noobj_cache", "parallel_count=16",
             "multireq_max=64", "multipart_size=16", "ensure_diskfree=64",
             "max_stat_cache_size=400000", "stat_cache_expire=3600",
             *self.options]

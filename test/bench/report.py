@@ -4,6 +4,8 @@ import json
 import os
 import platform
 
+import plot
+
 
 def machine():
     with open("/proc/cpuinfo") as f:
@@ -75,4 +77,9 @@ def write(o, rows, seconds):
     with open(os.path.join(o.out, "results.md"), "w") as f:
         f.write(" · ".join(f"{k} {v}" for k, v in about.items()) + "\n\n")
         f.write(markdown(rows))
-    print(f"bench: {o.out}/results.md, results.json")
+    for group in dict.fromkeys(r["group"] for r in rows):
+        mine = [r for r in rows if r["group"] == group and "error" not in r]
+        name = group.replace(" ", "-") + ".svg"
+        with open(os.path.join(o.out, name), "w") as f:
+            f.write(plot.bars(group, mine))
+    print(f"bench: {o.out}/results.md, results.json, *.svg")

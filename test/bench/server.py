@@ -77,11 +77,18 @@ class Server(harness.Server):
         self.client_run([s.put(key, path, 0, size)], 1)
         os.unlink(path)
 
-    def listed(self, prefix):
-        """How many objects lie below prefix."""
+    def keys(self, prefix):
         pages = self.client().get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix)
-        return sum(p.get("KeyCount", 0) for p in pages)
+        return [o["Key"] for p in pages for o in p.get("Contents", ())]
+
+    def puts(self):
+        """Files stored since the last reset, folders' markers too."""
+        return self.stats()["ops"].get("PUT", 0)
+
+    def completed(self):
+        ops = self.stats()["ops"]
+        return ops.get("COMPLETE", 0) + ops.get("PUT", 0)
 
 
 def dollars(stats):
