@@ -4,7 +4,7 @@
  *
  * A file has several cursors because loaders read one file from many
  * processes at once; each follows one stream. A stream that goes on gets a
- * window that doubles whenever its reader caught up with it; a read that
+ * window that grows whenever its reader caught up with it; a read that
  * continues no stream gets nothing beyond what it asked for.
  */
 #ifndef IO_PREFETCH_H
@@ -17,6 +17,8 @@ enum {
 	PREFETCH_CURSORS = 8,
 	PREFETCH_NEAR = 1 << 20, /* forward jump or step back still sequential */
 	PREFETCH_FIRST = 1 << 20, /* first window */
+	PREFETCH_GROWTH = 4, /* of the window when its reader caught up */
+	PREFETCH_STEP = 8 << 20, /* refill a wide window by so much */
 };
 
 struct prefetch_cursor {
@@ -41,5 +43,12 @@ struct prefetch {
 void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 		   uint64_t len, bool stalled, uint64_t max_window,
 		   uint64_t *from, uint64_t *to);
+
+/*
+ * Of the range that the last prefetch_note gave, which ended at `to`, only the
+ * part before `begun` was asked for (no memory was left): the rest will be
+ * given again.
+ */
+void prefetch_begun(struct prefetch *p, uint64_t to, uint64_t begun);
 
 #endif

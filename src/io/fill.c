@@ -269,7 +269,7 @@ static uint64_t ready_locked(struct fill_file *file, uint64_t off, uint64_t len)
 /* Copies what ready_locked promised: 0, -EAGAIN if the cache dropped some of
  * it since, -EIO if it cannot be read. */
 static int gather_locked(struct fill_file *file, uint64_t off, size_t len,
-			  uint8_t *to) REQUIRES(file->lock)
+			 uint8_t *to) REQUIRES(file->lock)
 {
 	uint64_t end = off + len;
 
@@ -434,23 +434,23 @@ static uint64_t gap_end_locked(struct fill_file *file, uint64_t pos,
 }
 
 /* Begins fetches for all that is missing in [off, end), both on block
- * boundaries. Bytes before must_end are waited for. */
-static void cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
-			 uint64_t must_end, struct start *s)
+ * boundaries. Bytes before must_end are waited for. How far it came. */
+static uint64_t cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
+			     uint64_t must_end, struct start *s)
 	REQUIRES(file->lock)
 {
 	uint64_t most = file->fills->config.get_bytes;
 
 	while (off < end && s->n < START_MAX) {
 		struct fetch *fetch = fetch_at_locked(file, off);
-		uint64_t n = fetch ? fetch->off + fetch->len - off :
-				     content_present(file->content, off,
-						     end - off);
+		uint64_t n =
+			fetch ? fetch->off + fetch->len - off :
+				content_present(file->content, off, end - off);
 
 		if (n) {
-			off = block_down(off + n + (off + n == file->size ?
-							    CACHE_BLOCK :
-							    0));
+			off = block_down(
+				off + n +
+				(off + n == file->size ? CACHE_BLOCK : 0));
 			continue;
 		}
 		n = gap_end_locked(file, off, end) - off;
@@ -463,34 +463,40 @@ static void cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
 			fetch = fetch_new_locked(file, off, n, false, true);
 		}
 		if (!fetch)
-			return;
+			return off;
 		s->fetch[s->n++] = fetch;
 		off += n;
 	}
+	return off;
 }
 
 static uint64_t max_window(const struct fills *f)
 {
-	uint64_t share = pool_max(f->config.pool) / 4;
+	uint64_t share = pool_max(f->config.pool) / 2;
 
-	return share < 64 << 20 ? share : 64 << 20;
+	return share < 256 << 20 ? share : 256 << 20;
 }
 
 static void plan_locked(struct fill_file *file, const struct fill_read *r,
 			bool stalled, struct start *s) REQUIRES(file->lock)
 {
-	uint64_t from, to, end = block_up(file, r->off + r->len);
+	uint64_t from, to, last, begun, end = block_up(file, r->off + r->len);
 
 	prefetch_note(&file->prefetch, file->size, r->off, r->len, stalled,
 		      max_window(file->fills), &from, &to);
+	last = to;
 	to = block_up(file, to);
-	if (from <= end + MERGE_GAP && to > end)
-		cover_locked(file, block_down(r->off), to, end, s);
-	else {
+	if (from <= end + MERGE_GAP && to > end) {
+		begun = cover_locked(file, block_down(r->off), to, end, s);
+	} else {
 		cover_locked(file, block_down(r->off), end, end, s);
+		begun = to;
 		if (to > from)
-			cover_locked(file, block_down(from), to, end, s);
+			begun = cover_locked(file, block_down(from), to, end,
+					     s);
 	}
+	if (begun < to)
+		prefetch_begun(&file->prefetch, last, begun);
 }
 
 static void submit_all(struct start *s)
@@ -503,9 +509,11 @@ static void submit_all(struct start *s)
 static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 {
 	struct start s = { .n = 0 };
+	bool stalled_once = false;
 
 	mutex_lock(&file->lock);
 	while (!take_bytes_locked(file, r)) {
+		stalled_once = true;
 		if (file->stale) {
 			r->error = -ESTALE;
 			break;
@@ -518,6 +526,8 @@ static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 		}
 	}
 	bool parked = r->parked;
+	if (!parked && !r->error && !s.n && !stalled_once)
+		plan_locked(file, r, false, &s);
 	mutex_unlock(&file->lock);
 	submit_all(&s);
 	if (!parked)

@@ -2,8 +2,9 @@
  * The kernel splits one large read into several requests and sends them
  * partly out of order, so "sequential" means near the cursor, not at it. A
  * read at offset 0 begins a stream at once: almost everybody who reads the
- * beginning reads on. New ranges are asked for only when half of the window
- * has been used, so that requests stay large.
+ * beginning reads on. New ranges are asked for only when half of the window or
+ * PREFETCH_STEP has been used, in whole steps where the file goes on, so that
+ * requests stay large and a wide window is refilled evenly, not half at a time.
  */
 #include "io/prefetch.h"
 
@@ -43,7 +44,7 @@ static void grow(struct prefetch_cursor *c, bool stalled, uint64_t max_window)
 	if (c->window == 0)
 		c->window = PREFETCH_FIRST;
 	else if (stalled)
-		c->window *= 2;
+		c->window *= PREFETCH_GROWTH;
 	c->window = min_u64(c->window, max_window);
 }
 
@@ -71,11 +72,21 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	}
 	if (c->ahead < c->next)
 		c->ahead = c->next;
-	if (c->ahead - c->next > c->window / 2)
+	if (c->ahead - c->next >
+	    c->window - min_u64(c->window / 2, PREFETCH_STEP))
 		return;
 	*from = c->ahead;
 	*to = min_u64(c->next + c->window, size);
 	if (*to < *from)
 		*to = *from;
+	else if (*to<size && * to - *from> PREFETCH_STEP)
+		*to -= (*to - *from) % PREFETCH_STEP;
 	c->ahead = *to;
+}
+
+void prefetch_begun(struct prefetch *p, uint64_t to, uint64_t begun)
+{
+	for (int i = 0; i < PREFETCH_CURSORS; i++)
+		if (p->cursor[i].used == p->stamp && p->cursor[i].ahead == to)
+			p->cursor[i].ahead = begun;
 }

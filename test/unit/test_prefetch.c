@@ -8,7 +8,7 @@ static void test_sequential(void)
 	struct prefetch p = { .stamp = 0 };
 	uint64_t from, to, ahead = 0, window = 0;
 
-	CASE("a stream gets a window that doubles on stalls");
+	CASE("a stream gets a window that grows on stalls");
 	for (uint64_t off = 0; off < 512 * MIB; off += MIB) {
 		prefetch_note(&p, 1024 * MIB, off, MIB, true, 64 * MIB, &from,
 			      &to);
@@ -67,11 +67,46 @@ static void test_end(void)
 	CHECK(to <= 100);
 }
 
+static void test_even(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, refills = 0, off;
+
+	CASE("a wide window is refilled in steps, none of them odd");
+	for (off = 0; off < 512 * MIB; off += MIB / 8) {
+		prefetch_note(&p, 4096 * MIB, off, MIB / 8, off < 64 * MIB,
+			      256 * MIB, &from, &to);
+		if (off < 128 * MIB || to == from)
+			continue;
+		CHECK_INT(to - from, PREFETCH_STEP);
+		refills++;
+	}
+	CHECK_INT(refills, (512 - 128) * MIB / PREFETCH_STEP);
+}
+
+static void test_begun(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, had;
+
+	CASE("what could not be asked for is given again");
+	prefetch_note(&p, 4096 * MIB, 0, MIB / 8, true, 64 * MIB, &from, &to);
+	CHECK(to - from >= MIB / 2);
+	had = from + MIB / 4;
+	prefetch_begun(&p, to, had);
+	prefetch_note(&p, 4096 * MIB, MIB / 8, MIB / 8, false, 64 * MIB, &from,
+		      &to);
+	CHECK_INT(from, had);
+	CHECK(to > from);
+}
+
 int main(void)
 {
 	test_sequential();
 	test_random();
 	test_interleaved();
 	test_end();
+	test_even();
+	test_begun();
 	return check_done();
 }
