@@ -1,9 +1,8 @@
 /*
  * Signature Version 4, by header and by presigned query; the order of checks
- * and the codes as Cloudflare's own local endpoint has them. What is signed is
- * what was sent: path and query are never decoded and encoded again, so a
- * client that encodes otherwise than it signs is found out. Only a bare slash
- * in the query, which is common and which R2 takes, counts as encoded.
+ * and the codes as Cloudflare's own local endpoint has them. The path is signed
+ * as it was sent; the query is decoded and encoded again: a client may send a
+ * slash in it bare, as many do, but must sign it encoded.
  */
 #include <ctype.h>
 #include <openssl/evp.h>
@@ -62,42 +61,38 @@ static void signing_key(const char *secret, const char *date,
 
 /* ---- the canonical request ---- */
 
-static int by_name(const void *x, const void *y)
+static int compare(const void *a, const void *b)
 {
-	const struct param *a = x, *b = y;
-	size_t n = strcspn(a->raw, "="), m = strcspn(b->raw, "=");
-	int c = memcmp(a->raw, b->raw, n < m ? n : m);
-
-	if (c || n != m)
-		return c ? c : n < m ? -1 : 1;
-	return strcmp(a->raw + n, b->raw + m);
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The one character that may travel bare and is signed encoded. */
-static void add_param(struct text *t, const char *raw)
+/* "NAME\1VALUE", both encoded anew: sorts by name, then by value. */
+static char *canonical_pair(const struct param *p)
 {
-	for (; *raw; raw++)
-		text_add_bytes(t, *raw == '/' ? "%2F" : raw,
-			       *raw == '/' ? 3 : 1);
+	struct text t = { 0 };
+
+	text_add_encoded(&t, p->name);
+	text_add_str(&t, "\1");
+	text_add_encoded(&t, p->value);
+	return t.s;
 }
 
 static void add_query(const struct request *r, bool presigned, struct text *t)
 {
-	struct param *sorted = xalloc(r->nparams * sizeof(*sorted));
-	const char *join = "";
+	char **pairs = xalloc(r->nparams * sizeof(*pairs));
+	unsigned n = 0;
 
-	memcpy(sorted, r->params, r->nparams * sizeof(*sorted));
-	qsort(sorted, r->nparams, sizeof(*sorted), by_name);
-	for (unsigned i = 0; i < r->nparams; i++) {
-		if (presigned && !strcmp(sorted[i].name, "X-Amz-Signature"))
-			continue;
-		text_add_str(t, join);
-		add_param(t, sorted[i].raw);
-		if (!strchr(sorted[i].raw, '='))
-			text_add_str(t, "=");
-		join = "&";
+	for (unsigned i = 0; i < r->nparams; i++)
+		if (!presigned || strcmp(r->params[i].name, "X-Amz-Signature"))
+			pairs[n++] = canonical_pair(&r->params[i]);
+	qsort(pairs, n, sizeof(*pairs), compare);
+	for (unsigned i = 0; i < n; i++) {
+		*strchr(pairs[i], '\1') = '=';
+		text_add_str(t, i ? "&" : "");
+		text_add_str(t, pairs[i]);
+		free(pairs[i]);
 	}
-	free(sorted);
+	free(pairs);
 }
 
 /* Trimmed, runs of spaces as one. */

@@ -21,7 +21,7 @@ static bool refuse_range(struct request *r, unsigned status)
 			status == 1 ? "range must be positive." :
 				      "range must be in format "
 				      "'bytes=start-end', 'bytes=start-' or "
-				      "'bytes=-suffix'.");
+				      "'bytes=-suffix'.'");
 }
 
 /* "?partNumber=N": the Nth part as it was uploaded. */

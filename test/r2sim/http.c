@@ -123,7 +123,6 @@ static void parse_query(struct request *r)
 
 		if (!*pair)
 			continue;
-		p->raw = xstrdup(pair);
 		if (equal)
 			*equal = 0;
 		p->name = decode_form(pair);
@@ -327,7 +326,6 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **arg,
 	limit_end(r);
 	body_release(&r->body);
 	for (unsigned i = 0; i < r->nparams; i++) {
-		free(r->params[i].raw);
 		free(r->params[i].name);
 		free(r->params[i].value);
 	}

@@ -223,7 +223,7 @@ extern const struct op_info op_info[OP_COUNT];
 struct fault;
 
 struct param {
-	char *raw, *name, *value; /* value "" if there is no '=' */
+	char *name, *value; /* value "" if there is no '=' */
 };
 
 struct request {
