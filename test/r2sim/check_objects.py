@@ -18,7 +18,7 @@ from sim import B, MIB, Case, md5
 class Objects(Case):
     def test_put_get_head_delete(self):
         body = os.urandom(300000)
-        meta = {"mode": "33188", "symlink": "../x y"}
+        meta = {"mode": "33188", "symlink": "../x y", "empty": ""}
         when = datetime.datetime(2030, 1, 2, 3, 4, 5)
         r = self.put("dir/a b", body, Metadata=meta, ContentType="text/x-c",
                      ContentEncoding="aws", CacheControl="no-transform",

@@ -72,9 +72,10 @@ static const struct {
 	{ NULL, 500, "" },
 };
 
+/* The library sends no header without a value; a blank is one to it alone. */
 void reply_header(struct request *r, const char *name, const char *value)
 {
-	MHD_add_response_header(r->response, name, value);
+	MHD_add_response_header(r->response, name, *value ? value : " ");
 }
 
 void reply_etag(struct request *r, const char *etag)
