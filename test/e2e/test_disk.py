@@ -1,0 +1,109 @@
+"""A cache folder that is too small, full, killed over, or damaged."""
+
+import errno
+import glob
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from harness import Case, drop_kernel_cache, run
+
+
+class SmallDisk(Case):
+    def setUp(self):
+        super().setUp()
+        self.disk = tempfile.mkdtemp(prefix="r2fs-disk-")
+        run("mount", "-t", "tmpfs", "-o", "size=96M", "none", self.disk)
+        self.sums = {}
+        for i in range(20):
+            body = os.urandom(10 << 20)
+            self.sums[f"d/{i}"] = hashlib.md5(body).hexdigest()
+            self.server.put(f"d/{i}", body)
+
+    def tearDown(self):
+        super().tearDown()
+        subprocess.run(["umount", self.disk], timeout=20)
+        os.rmdir(self.disk)
+
+    def read_all(self, m):
+        for name, want in self.sums.items():
+            got = hashlib.md5(m.read(name)).hexdigest()
+            self.assertEqual(got, want, name)
+
+    def test_reading_more_than_fits(self):
+        m = self.mount("--min-free", "16M", cache=f"{self.disk}/cache")
+        self.read_all(m)
+        free = os.statvfs(self.disk)
+        self.assertGreaterEqual(free.f_bavail * free.f_frsize, 15 << 20)
+        self.read_all(m)
+
+    def test_a_disk_that_others_fill(self):
+        m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")
+        with open(f"{self.disk}/hog", "wb") as f:
+            try:
+                while True:
+                    f.write(b"x" * (1 << 20))
+            except OSError as e:
+                self.assertEqual(e.errno, errno.ENOSPC)
+        self.read_all(m)
+        os.unlink(f"{self.disk}/hog")
+        self.read_all(m)
+
+    def test_writing_more_than_fits(self):
+        m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")
+        m.expected_errors = True
+        with self.assertRaises(OSError) as e:
+            with open(f"{m.path}/big", "wb", buffering=0) as f:
+                for _ in range(200):
+                    f.write(b"x" * (1 << 20))
+        self.assertEqual(e.exception.errno, errno.ENOSPC)
+        os.unlink(f"{m.path}/big")
+        with open(f"{m.path}/small", "wb") as f:
+            f.write(b"works")
+        self.assertEqual(m.read("small"), b"works")
+        self.read_all(m)
+
+    def test_a_tiny_cache(self):
+        m = self.mount("--cache-size", "16M", cache=f"{self.disk}/cache")
+        self.read_all(m)
+        used = int(run("du", "-sm", self.disk).stdout.split()[0])
+        self.assertLessEqual(used, 17)
+
+
+class Killed(Case):
+    def test_what_was_read_is_still_there(self):
+        body = os.urandom(3 << 20)
+        self.server.put("d/f", body)
+        m = self.mount("--metadata-ttl", "indefinite", "--read-only")
+        self.assertEqual(m.read("d/f"), body)
+        time.sleep(1)
+        os.kill(m.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while os.path.exists(f"/proc/{m.pid}") and time.monotonic() < end:
+            time.sleep(0.05)
+        subprocess.run(["umount", "-l", m.path], timeout=20)
+        drop_kernel_cache()
+        m.start()
+        self.server.reset()
+        self.assertEqual(m.read("d/f"), body)
+        self.assertEqual(self.server.stats()["ops"]["GET"], 0)
+
+    def test_a_damaged_data_file_is_noticed_or_refetched(self):
+        body = os.urandom(1 << 20)
+        self.server.put("d/f", body)
+        m = self.mount("--metadata-ttl", "indefinite")
+        self.assertEqual(m.read("d/f"), body)
+        m.unmount()
+        for path in glob.glob(f"{m.cache}/*/cache.mdb"):
+            with open(path, "r+b") as f:
+                f.write(b"garbage" * 3000)
+        m.start()
+        self.assertEqual(m.read("d/f"), body)
+
+
+if __name__ == "__main__":
+    unittest.main()
