@@ -4,7 +4,8 @@
  * A struct http_req is plain data owned by the caller from before
  * http_submit until done() has been called; done() is called exactly once
  * for every submitted request, on an event-loop thread, and must not block.
- * on_head and on_body run on the same thread, in order, before done().
+ * on_late, on_head and on_body run on the same thread, in order, before
+ * done().
  *
  * The transport does not retry, not even on a connection the server had
  * closed meanwhile, because only the caller knows whether a request may reach
@@ -50,6 +51,10 @@ struct http_req {
 	/* no byte moved for so long, either way and counting what the other
 	 * end has not acknowledged yet: -ETIMEDOUT, 0 = none */
 	uint32_t stall_ms;
+	/* on_late is called once if no head has arrived so long after the
+	 * request was started (not: submitted). 0: never. */
+	uint32_t late_ms;
+	void (*on_late)(struct http_req *req);
 
 	/* the answer */
 	/* Status line and headers have arrived (1xx excluded). Non-zero return

@@ -2,7 +2,9 @@
  * One operation on its way to R2 and back, as the files that carry it share
  * it: r2.c admits and ends operations, attempt.c sends, judges and repeats
  * one, settle.c finds out what became of a write, receive.c takes what
- * arrives, finish.c makes the result of an answer. Nobody else includes this.
+ * arrives, finish.c makes the result of an answer. A flight is a request on the
+ * wire for an operation (flight.c); a slow GET may have two for a while.
+ * Nobody else includes this.
  *
  * An operation belongs to one thread at a time: whoever runs its submit, a
  * transport thread inside its callbacks, or a worker. Only what is marked is
@@ -30,6 +32,16 @@ enum op_question { /* a HEAD in the place of a write */
 /* Bytes a second at which a body being sent earns its deadline. */
 enum { SEND_RATE = 32 * 1024 };
 
+enum { LATENCY_BUCKETS = 96 };
+
+struct latency { /* of GETs' first bytes, four buckets an octave */
+	uint32_t count[LATENCY_BUCKETS];
+	unsigned total, since;
+	uint32_t late_ms; /* when an answer is late, 0 not known yet */
+};
+
+void latency_add(struct latency *l, uint64_t us);
+
 struct r2 {
 	struct store base;
 	struct http *http;
@@ -50,14 +62,24 @@ struct r2 {
 	int64_t skew_s;
 	bool no_conditions; /* the server knows no conditional writes */
 	bool no_merge; /* the server cannot merge metadata */
+	struct latency latency;
+	unsigned hedge_credit; /* in hundredths of a request */
 	struct store_counters counters;
+};
+
+struct flight {
+	struct http_req http; /* arg is the flight */
+	struct request request;
+	struct r2 *r2;
+	struct op *op; /* guarded by r2.lock; NULL: given up, only to land */
 };
 
 struct op {
 	struct r2 *r2;
 	struct store_req *req;
-	struct http_req http;
-	struct request request;
+	struct flight *flight; /* never NULL; guarded by r2.lock while aloft */
+	struct flight *hedge; /* a second one, or NULL; guarded by r2.lock */
+	uint32_t late_ms; /* after which it was started */
 	struct request_variant variant;
 	struct list link; /* queue */
 	struct task task;
@@ -67,6 +89,7 @@ struct op {
 	struct creds_set *creds;
 	struct buf body; /* LIST and error bodies */
 	uint64_t started_ns, deadline_ns;
+	uint32_t stall_ms;
 	bool fixed_deadline; /* the caller's: nothing puts it off */
 	uint64_t sent_max; /* most body bytes of any attempt */
 	unsigned tries, stale_tries;
@@ -99,6 +122,18 @@ void op_end(struct op *op, int error);
 void op_attempt(struct op *op);
 void op_retry(struct op *op, struct verdict v, uint64_t delay_ns);
 void op_done(struct http_req *http); /* http.done */
+
+/* flight.c */
+struct flight *flight_new(struct op *op);
+void flight_free(struct flight *f);
+MUST_CHECK int flight_build(struct flight *f);
+void flight_submit_locked(struct r2 *r2, struct flight *f, enum store_op kind)
+	REQUIRES(r2->lock);
+/* A head has arrived: f speaks for its operation from now on, and alone.
+ * NULL: another does, f is to be aborted. */
+struct op *flight_claim(struct flight *f);
+/* f has ended. NULL: nothing is to be done, f is gone. */
+struct op *flight_land(struct flight *f);
 
 /* receive.c */
 int op_on_head(struct http_req *http); /* http.on_head */

@@ -200,6 +200,9 @@ struct store_counters {
 	uint64_t class_a, class_b, class_free;
 	uint64_t retries, failures; /* attempts after the first; final errors */
 	uint64_t throttled; /* 429 and 503 seen */
+	/* second requests for GETs that were late (also in requests), and
+	 * those that were answered first */
+	uint64_t hedges, hedges_won;
 	uint64_t bytes_in, bytes_out; /* bodies */
 	uint64_t latency_us[STORE_OPS]; /* sum over finished requests */
 	uint64_t latency_max_us[STORE_OPS];

@@ -107,11 +107,13 @@ static void add_store(struct buf *out, struct mount *m)
 	buf_addf(out,
 		 "\"requests\": {\"class_a\": %llu, \"class_b\": %llu, "
 		 "\"free\": %llu, \"retries\": %llu, \"failures\": %llu, "
-		 "\"throttled\": %llu, \"in_flight\": %u, "
+		 "\"throttled\": %llu, \"hedges\": %llu, "
+		 "\"hedges_won\": %llu, \"in_flight\": %u, "
 		 "\"bytes_in\": %llu, \"bytes_out\": %llu",
 		 (ull)c.class_a, (ull)c.class_b, (ull)c.class_free,
-		 (ull)c.retries, (ull)c.failures, (ull)c.throttled, c.in_flight,
-		 (ull)c.bytes_in, (ull)c.bytes_out);
+		 (ull)c.retries, (ull)c.failures, (ull)c.throttled,
+		 (ull)c.hedges, (ull)c.hedges_won, c.in_flight, (ull)c.bytes_in,
+		 (ull)c.bytes_out);
 	for (int op = 0; op < STORE_OPS; op++)
 		add_op(out, &c, op);
 	buf_addstr(out, "}");

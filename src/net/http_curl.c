@@ -37,7 +37,7 @@
 enum {
 	MAX_HEADERS = 64,
 	MAX_HEADER_BYTES = 32768,
-	TICK_MS = 200, /* how often deadlines and stalls are looked at */
+	TICK_MS = 50, /* how often deadlines and stalls are looked at */
 	RECEIVE_BYTES = 512 * 1024,
 	SEND_BYTES = 256 * 1024,
 };
@@ -57,7 +57,7 @@ struct transfer {
 	struct {
 		unsigned name, value;
 	} header[MAX_HEADERS];
-	bool head_given;
+	bool head_given, late_told;
 	int abort; /* -errno a callback returned */
 	uint64_t sent;
 	uint64_t started_ns, moved_ns;
@@ -411,7 +411,7 @@ static struct transfer *transfer_new(struct loop *l)
 	t->error[0] = 0;
 	t->text_len = 0;
 	t->nheaders = 0;
-	t->head_given = false;
+	t->head_given = t->late_told = false;
 	t->abort = 0;
 	t->sent = 0;
 	t->requests = 0;
@@ -534,6 +534,17 @@ static bool stalled(struct transfer *t, uint64_t now)
 	return now - t->moved_ns > t->req->stall_ms * 1000000ull;
 }
 
+static void tell_late(struct transfer *t, uint64_t now)
+{
+	struct http_req *req = t->req;
+
+	if (!req->late_ms || t->late_told || t->head_given ||
+	    now - t->started_ns < req->late_ms * 1000000ull)
+		return;
+	t->late_told = true;
+	req->on_late(req);
+}
+
 static void check_active(struct loop *l, bool ending)
 {
 	uint64_t now = clock_mono_ns();
@@ -548,6 +559,8 @@ static void check_active(struct loop *l, bool ending)
 			transfer_end(t, -ETIMEDOUT, "the deadline ended");
 		else if (stalled(t, now))
 			transfer_end(t, -ETIMEDOUT, "no byte moved");
+		else
+			tell_late(t, now);
 	}
 }
 

@@ -52,7 +52,7 @@ static void window_success_locked(struct r2 *r2) REQUIRES(r2->lock)
 
 static void say_why(struct op *op)
 {
-	const struct http_req *h = &op->http;
+	const struct http_req *h = &op->flight->http;
 	struct store_req *req = op->req;
 
 	if (h->error && !op->wrong_answer)
@@ -76,7 +76,7 @@ static const struct verdict again = { -EAGAIN, RETRY_NOW };
 static struct verdict judge_status(struct op *op)
 {
 	struct store_req *req = op->req;
-	int status = op->http.status;
+	int status = op->flight->http.status;
 	struct verdict v;
 
 	if (status == 304)
@@ -95,7 +95,7 @@ static struct verdict judge_status(struct op *op)
 
 static struct verdict judge_transport(struct op *op)
 {
-	const struct http_req *h = &op->http;
+	const struct http_req *h = &op->flight->http;
 
 	if (h->unreadable)
 		return (struct verdict){ h->error, RETRY_NO };
@@ -109,7 +109,7 @@ static struct verdict judge_transport(struct op *op)
 /* What this attempt's end means. Sets up op->variant for the next one. */
 static struct verdict judge(struct op *op)
 {
-	const struct http_req *h = &op->http;
+	const struct http_req *h = &op->flight->http;
 	struct store_req *req = op->req;
 
 	if (op->wrong_answer) {
@@ -168,7 +168,7 @@ void op_retry(struct op *op, struct verdict v, uint64_t delay)
 	log_debug("r2", "%s %s: %s; trying again in %llu ms",
 		  store_op_name(op->req->op), op->req->key ? op->req->key : "",
 		  op->req->why, (unsigned long long)(delay / 1000000));
-	op->http.not_before_ns = delay ? clock_mono_ns() + delay : 0;
+	op->flight->http.not_before_ns = delay ? clock_mono_ns() + delay : 0;
 	if (v.retry == RETRY_CREDS) {
 		op->task.run = reload_creds;
 		tasks_submit(r2->workers, &op->task);
@@ -178,33 +178,32 @@ void op_retry(struct op *op, struct verdict v, uint64_t delay)
 }
 static void short_body(struct op *op)
 {
-	op->http.error = -ECONNRESET;
-	snprintf(op->http.error_text, sizeof(op->http.error_text),
+	op->flight->http.error = -ECONNRESET;
+	snprintf(op->flight->http.error_text,
+		 sizeof(op->flight->http.error_text),
 		 "the connection ended %llu bytes early",
-		 (unsigned long long)(op->expect - op->http.body_received));
+		 (unsigned long long)(op->expect -
+				      op->flight->http.body_received));
 }
 
 /* What one attempt has sent, the next may take its time for, too. */
 static void put_off_deadline(struct op *op)
 {
-	uint64_t more, sent = op->http.body_sent;
+	uint64_t more, sent = op->flight->http.body_sent;
 
 	if (op->fixed_deadline || sent <= op->sent_max)
 		return;
 	more = (sent - op->sent_max) * 1000 / SEND_RATE * 1000000;
 	op->sent_max = sent;
 	op->deadline_ns += more;
-	op->http.deadline_ns = op->deadline_ns;
+	op->flight->http.deadline_ns = op->deadline_ns;
 }
 
-void op_done(struct http_req *http)
+static void note_end(struct op *op)
 {
-	struct op *op = http->arg;
-	struct r2 *r2 = op->r2;
-	const char *after = http->impl ? op_header(op, "retry-after") : NULL;
+	const struct http_req *http = &op->flight->http;
 	const char *ray = http->impl ? op_header(op, "cf-ray") : NULL;
-	struct verdict v;
-	uint64_t delay;
+	struct r2 *r2 = op->r2;
 
 	snprintf(op->ray, sizeof(op->ray), "%s", ray ? ray : "-");
 	op->req->http_status = http->status;
@@ -217,18 +216,37 @@ void op_done(struct http_req *http)
 	r2->counters.bytes_out += http->body_sent;
 	mutex_unlock(&r2->lock);
 	put_off_deadline(op);
+}
 
-	v = judge(op);
-	say_why(op);
-	op->variant.skip = op->req->buf_len;
-	if (op->variant.skip)
-		op->variant.if_match = op->req->attr.etag.s;
+static void move_window(struct op *op, struct verdict v)
+{
+	struct r2 *r2 = op->r2;
+
 	mutex_lock(&r2->lock);
 	if (v.retry == RETRY_THROTTLE)
 		window_throttled_locked(r2);
 	else if (!v.error)
 		window_success_locked(r2);
 	mutex_unlock(&r2->lock);
+}
+
+void op_done(struct http_req *http)
+{
+	struct op *op = flight_land(http->arg);
+	const char *after;
+	struct verdict v;
+	uint64_t delay;
+
+	if (!op)
+		return;
+	after = http->impl ? op_header(op, "retry-after") : NULL;
+	note_end(op);
+	v = judge(op);
+	say_why(op);
+	op->variant.skip = op->req->buf_len;
+	if (op->variant.skip)
+		op->variant.if_match = op->req->attr.etag.s;
+	move_window(op, v);
 	if (!v.error) {
 		op_learn(op);
 		op_finish(op);
@@ -281,7 +299,6 @@ void op_attempt(struct op *op)
 	struct r2 *r2 = op->r2;
 	enum store_op kind;
 	bool cancelled;
-	int64_t skew;
 	int err;
 
 	if (op->tries++ == 0) {
@@ -300,14 +317,11 @@ void op_attempt(struct op *op)
 	creds_set_put(op->creds);
 	op->creds = creds_get(r2->creds);
 	mutex_lock(&r2->lock);
-	skew = r2->skew_s;
 	op->variant.no_merge |= r2->no_merge;
 	if (op->tries == 1 && r2->no_conditions && op_has_conditions(op->req))
 		op_ask(op, ASK_FREE);
 	mutex_unlock(&r2->lock);
-	err = request_build(&op->request, &r2->target, op->req, &op->variant,
-			    &r2->keys, op->creds, clock_wall_s() - skew,
-			    &op->http);
+	err = flight_build(op->flight);
 	if (err) {
 		snprintf(op->req->why, sizeof(op->req->why),
 			 "the key or its metadata is too long to be sent");
@@ -319,18 +333,7 @@ void op_attempt(struct op *op)
 	cancelled = op->cancelled;
 	if (!cancelled) {
 		op->state = OP_ATTEMPT;
-		r2->counters.requests[kind]++;
-		switch (store_op_class(kind)) {
-		case STORE_CLASS_A:
-			r2->counters.class_a++;
-			break;
-		case STORE_CLASS_B:
-			r2->counters.class_b++;
-			break;
-		default:
-			r2->counters.class_free++;
-		}
-		http_submit(r2->http, &op->http);
+		flight_submit_locked(r2, op->flight, kind);
 	}
 	mutex_unlock(&r2->lock);
 	if (cancelled)

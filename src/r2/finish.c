@@ -22,8 +22,10 @@ static int finish_head(struct op *op)
 	if (!op_etag(op, attr->etag.s, sizeof(attr->etag.s)))
 		return -EBADMSG;
 	op_read_attr(op, attr);
-	attr->size = op->http.content_length < 0 ? 0 : op->http.content_length;
-	if (op->http.content_length < 0 && !op->variant.as_head)
+	attr->size = op->flight->http.content_length < 0 ?
+			     0 :
+			     op->flight->http.content_length;
+	if (op->flight->http.content_length < 0 && !op->variant.as_head)
 		return -EBADMSG;
 	return op->variant.as_head && attr->size ? -ESTALE : 0;
 }
@@ -241,13 +243,14 @@ void op_finish(struct op *op)
 	struct store_req *req = op->req;
 	int err = 0;
 
-	if (op->http.status == 304) {
+	if (op->flight->http.status == 304) {
 		req->not_modified = true;
 	} else if (1u << req->op & LISTS) {
 		op->task.run = parse_list;
 		tasks_submit(op->r2->workers, &op->task);
 		return;
-	} else if (op_is_write(req) && !op->question && op->http.status < 300) {
+	} else if (op_is_write(req) && !op->question &&
+		   op->flight->http.status < 300) {
 		err = finish_write(op);
 	} else if (req->op == STORE_HEAD || op->variant.as_head) {
 		err = op->question ? 0 : finish_head(op);

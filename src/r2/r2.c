@@ -83,9 +83,10 @@ static void log_failure(struct op *op, int error)
 		 op->tries, req->why, strerror(-error), op->ray);
 }
 
-static void count_end_locked(struct op *op, int error) REQUIRES(op->r2->lock)
+static void count_end_locked(struct r2 *r2, struct op *op, int error)
+	REQUIRES(r2->lock)
 {
-	struct store_counters *c = &op->r2->counters;
+	struct store_counters *c = &r2->counters;
 	uint64_t us = (clock_mono_ns() - op->started_ns) / 1000;
 	unsigned log2 = us ? 63 - __builtin_clzll(us) : 0;
 	enum store_op kind = op->req->op;
@@ -120,11 +121,11 @@ void op_end(struct op *op, int error)
 	mutex_lock(&r2->lock);
 	op->state = OP_ENDED;
 	req->impl = NULL;
-	count_end_locked(op, error);
+	count_end_locked(r2, op, error);
 	if (op->admitted)
 		r2->under_way--;
 	mutex_unlock(&r2->lock);
-	request_release(&op->request);
+	flight_free(op->flight);
 	buf_release(&op->body);
 	creds_set_put(op->creds);
 	free(op);
@@ -146,11 +147,9 @@ static void set_times(struct op *op)
 	op->fixed_deadline = req->deadline_ns != 0;
 	op->deadline_ns = op->fixed_deadline ? req->deadline_ns :
 					       op->started_ns + time_ns;
-	op->http.deadline_ns = op->deadline_ns;
-	op->http.send_rate = op->fixed_deadline ? 0 : SEND_RATE;
-	op->http.stall_ms = server_works     ? 0 :
-			    op_is_write(req) ? 3 * op->r2->stall_ms :
-					       op->r2->stall_ms;
+	op->stall_ms = server_works	? 0 :
+		       op_is_write(req) ? 3 * op->r2->stall_ms :
+					  op->r2->stall_ms;
 }
 
 static void r2_submit(struct store *base, struct store_req *req)
@@ -162,16 +161,11 @@ static void r2_submit(struct store *base, struct store_req *req)
 	op->req = req;
 	op->started_ns = clock_mono_ns();
 	op->expect = UINT64_MAX;
-	request_init(&op->request);
 	buf_init(&op->body, 1u << req->op & (LISTS | OP(DELETE_MANY)) ?
 				    LIST_BODY_MAX :
 				    ERROR_BODY_MAX);
-	op->http.body_fd = -1;
-	op->http.on_head = op_on_head;
-	op->http.on_body = op_on_body;
-	op->http.done = op_done;
-	op->http.arg = op;
 	set_times(op);
+	op->flight = flight_new(op);
 	req->error = 0;
 	req->buf_len = 0;
 	req->not_modified = false;
@@ -200,7 +194,9 @@ static void r2_cancel(struct store *base, struct store_req *req)
 	if (op && !op->cancelled) {
 		op->cancelled = true;
 		if (op->state == OP_ATTEMPT) {
-			http_cancel(r2->http, &op->http);
+			http_cancel(r2->http, &op->flight->http);
+			if (op->hedge)
+				http_cancel(r2->http, &op->hedge->http);
 		} else if (op->state == OP_QUEUED) {
 			list_del(&op->link);
 			op->state = OP_PARSE;

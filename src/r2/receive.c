@@ -18,7 +18,7 @@
 
 const char *op_header(struct op *op, const char *name)
 {
-	return http_header_get(op->r2->http, &op->http, name);
+	return http_header_get(op->r2->http, &op->flight->http, name);
 }
 
 bool op_etag(struct op *op, char *ret, size_t max)
@@ -85,7 +85,7 @@ void op_read_attr(struct op *op, struct store_attr *attr)
 	const char *class = op_header(op, "x-amz-storage-class");
 
 	store_meta_release(&attr->meta);
-	http_header_each(op->r2->http, &op->http, each_header, attr);
+	http_header_each(op->r2->http, &op->flight->http, each_header, attr);
 	attr->has_meta = true;
 	attr->mtime_ns =
 		parse_http_date(op_header(op, "last-modified")) * 1000000000ll;
@@ -142,9 +142,9 @@ static int check_whole(struct op *op, uint64_t *total)
 {
 	const struct store_req *req = op->req;
 
-	if (op->http.content_length < 0)
+	if (op->flight->http.content_length < 0)
 		return refuse(op, "the server gave no Content-Length");
-	*total = op->expect = op->http.content_length;
+	*total = op->expect = op->flight->http.content_length;
 	if (op->variant.skip || req->range_off ||
 	    (req->ranged && *total > req->range_len) || *total > req->buf_cap)
 		return refuse(op, "the server ignored the range");
@@ -158,7 +158,8 @@ static int check_encoding(struct op *op)
 	if (op->variant.any_encoding)
 		return 0;
 	if ((encoding && *encoding && strcasecmp(encoding, "identity")) ||
-	    (op->http.status == 200 && op->http.content_length < 0))
+	    (op->flight->http.status == 200 &&
+	     op->flight->http.content_length < 0))
 		return refuse(op, "the edge changed the object's encoding");
 	return 0;
 }
@@ -175,8 +176,9 @@ static int check_get(struct op *op)
 	if (!err && op->variant.skip && strcmp(etag.s, req->attr.etag.s) != 0)
 		err = refuse(op, "the server mixed two versions");
 	if (!err)
-		err = op->http.status == 206 ? check_partial(op, &total) :
-					       check_whole(op, &total);
+		err = op->flight->http.status == 206 ?
+			      check_partial(op, &total) :
+			      check_whole(op, &total);
 	if (err || op->variant.skip)
 		return err;
 	op_read_attr(op, &req->attr);
@@ -187,8 +189,10 @@ static int check_get(struct op *op)
 
 int op_on_head(struct http_req *http)
 {
-	struct op *op = http->arg;
+	struct op *op = flight_claim(http->arg);
 
+	if (!op)
+		return -ECANCELED;
 	op->expect = UINT64_MAX;
 	if (op->req->op == STORE_GET && !op->variant.as_head &&
 	    (http->status == 200 || http->status == 206))
@@ -198,7 +202,7 @@ int op_on_head(struct http_req *http)
 
 int op_on_body(struct http_req *http, const void *data, size_t n)
 {
-	struct op *op = http->arg;
+	struct op *op = ((struct flight *)http->arg)->op;
 	struct store_req *req = op->req;
 
 	if (op->expect == UINT64_MAX) {

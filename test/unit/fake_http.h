@@ -42,10 +42,11 @@ struct fake_answer {
 
 enum { MAX_FLYING = 64, SENT_MAX = 1 << 20, IDLE_TURNS = 50000 };
 
-struct flight {
+struct fake_flight {
 	struct http_req *req;
 	const struct fake_answer *answer;
-	uint64_t at_ns; /* when it ends */
+	uint64_t from_ns, at_ns; /* when it starts and ends */
+	bool late_told;
 };
 
 struct fake_http {
@@ -54,7 +55,7 @@ struct fake_http {
 	struct mutex lock;
 	struct http_req *fresh[MAX_FLYING]; /* submitted, guarded by lock */
 	unsigned nfresh;
-	struct flight flying[MAX_FLYING];
+	struct fake_flight flying[MAX_FLYING];
 	unsigned nflying, count;
 	const struct fake_answer *now; /* whose headers are asked for */
 	char values[8][4096];
@@ -249,7 +250,7 @@ static inline uint64_t deadline_of(const struct http_req *req)
 static inline void start(struct fake_http *f, struct http_req *req)
 {
 	uint64_t from = fake_mono();
-	struct flight *fl = &f->flying[f->nflying++];
+	struct fake_flight *fl = &f->flying[f->nflying++];
 
 	BUG_ON(f->nflying == MAX_FLYING);
 	f->count++;
@@ -265,6 +266,8 @@ static inline void start(struct fake_http *f, struct http_req *req)
 		from = req->not_before_ns;
 	fl->req = req;
 	fl->answer = f->script++;
+	fl->from_ns = from;
+	fl->late_told = !req->late_ms;
 	fl->at_ns = from + fl->answer->takes_ms * 1000000ull;
 	req->body_sent = fl->answer->unsent	? 0 :
 			 fl->answer->takes_body ? fl->answer->takes_body :
@@ -316,7 +319,7 @@ static inline void set_length(struct fake_http *f, struct http_req *req,
 		req->content_length = 0;
 }
 
-static inline void land(struct fake_http *f, const struct flight *fl)
+static inline void land(struct fake_http *f, const struct fake_flight *fl)
 {
 	struct http_req *req = fl->req;
 	const struct fake_answer *a = fl->answer;
@@ -336,6 +339,7 @@ static inline void land(struct fake_http *f, const struct flight *fl)
 	if (a->status) {
 		req->impl = f;
 		req->status = a->status;
+		req->first_byte_ns = fl->at_ns - fl->from_ns;
 		set_length(f, req, a);
 		err = req->on_head ? req->on_head(req) : 0;
 		if (!err && req->method != HTTP_HEAD)
@@ -365,27 +369,39 @@ static inline void take_fresh(struct fake_http *f)
 	}
 }
 
+/* When something happens to fl next. */
+static inline uint64_t next_ns(const struct fake_flight *fl)
+{
+	uint64_t late = fl->from_ns + fl->req->late_ms * 1000000ull;
+
+	if (fl->req->cancelled && fl->at_ns > fake_mono())
+		return fake_mono();
+	return !fl->late_told && late < fl->at_ns ? late : fl->at_ns;
+}
+
 static inline bool step(struct fake_http *f)
 {
 	unsigned first = 0;
-	struct flight fl;
+	struct fake_flight fl;
+	uint64_t at;
 
 	take_fresh(f);
 	if (!f->nflying)
 		return false;
-	for (unsigned i = 0; i < f->nflying; i++) {
-		struct flight *x = &f->flying[i];
-
-		if (x->req->cancelled && x->at_ns > fake_mono())
-			x->at_ns = fake_mono();
-		if (x->at_ns < f->flying[first].at_ns)
+	for (unsigned i = 0; i < f->nflying; i++)
+		if (next_ns(&f->flying[i]) < next_ns(&f->flying[first]))
 			first = i;
+	at = next_ns(&f->flying[first]);
+	if (at > fake_mono())
+		__atomic_store_n(&mono_ns, at, __ATOMIC_RELEASE);
+	if (!f->flying[first].req->cancelled && at < f->flying[first].at_ns) {
+		f->flying[first].late_told = true;
+		f->flying[first].req->on_late(f->flying[first].req);
+		return true;
 	}
 	fl = f->flying[first];
 	memmove(&f->flying[first], &f->flying[first + 1],
 		(--f->nflying - first) * sizeof(fl));
-	if (fl.at_ns > fake_mono())
-		__atomic_store_n(&mono_ns, fl.at_ns, __ATOMIC_RELEASE);
 	land(f, &fl);
 	return true;
 }

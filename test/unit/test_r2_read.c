@@ -462,6 +462,231 @@ static void test_heads(void)
 	end();
 }
 
+/* ---- a second request for a late one ---- */
+
+#define SLOW(ms, text) \
+	{ \
+		.status = 206, .headers = TAG "Content-Range: bytes 0-9/16", \
+		.body = text, .takes_ms = ms \
+	}
+#define DATA "0123456789"
+
+/* 128 quick GETs: what is usual becomes known, and credit for two hedges. */
+static void warm_up(unsigned ms)
+{
+	static struct fake_answer quick[129];
+	struct fake_answer one = SLOW(ms, DATA);
+	const struct fake_answer *script = fake->script;
+
+	for (int i = 0; i < 128; i++)
+		quick[i] = one;
+	fake->script = quick;
+	for (int i = 0; i < 128; i++) {
+		uint8_t buf[10];
+		struct store_req req = { .op = STORE_GET,
+					 .key = "k",
+					 .ranged = true,
+					 .range_len = 10,
+					 .buf = buf,
+					 .buf_cap = 10 };
+
+		CHECK_INT(fake_http_call(fake, store, &req), 0);
+		store_req_release(&req);
+	}
+	fake->script = script;
+}
+
+/* One GET; how long it took, and whether it was right. */
+static uint64_t timed_get(uint64_t len, int error)
+{
+	uint8_t buf[17] = "";
+	struct store_req req = { .op = STORE_GET,
+				 .key = "k",
+				 .ranged = true,
+				 .range_len = len,
+				 .buf = buf,
+				 .buf_cap = 16 };
+	uint64_t start = fake_http_now_ms();
+
+	CHECK_INT(fake_http_call(fake, store, &req), error);
+	if (!error) {
+		CHECK(memcmp(buf, DATA, 10) == 0);
+		CHECK_STR(req.attr.etag.s, ETAG);
+	}
+	store_req_release(&req);
+	return fake_http_now_ms() - start;
+}
+
+static void counts(unsigned hedges, unsigned won)
+{
+	struct store_counters c;
+
+	store_counters_get(store, &c);
+	CHECK_INT(c.hedges, hedges);
+	CHECK_INT(c.hedges_won, won);
+	CHECK_INT(c.in_flight, 0);
+}
+
+static void test_hedges(void)
+{
+	CASE("before anything is known nothing is late");
+	begin(SCRIPT(SLOW(5000, DATA)));
+	CHECK_INT(timed_get(10, 0), 5000);
+	counts(0, 0);
+	end();
+
+	CASE("a straggler is overtaken");
+	begin(SCRIPT(SLOW(5000, "XXXXXXXXXX"), SLOW(10, DATA)));
+	warm_up(20);
+	CHECK_INT(timed_get(10, 0), 260);
+	counts(1, 1);
+	end();
+
+	CASE("or comes in first after all");
+	begin(SCRIPT(SLOW(400, DATA), SLOW(5000, "XXXXXXXXXX")));
+	warm_up(20);
+	CHECK_INT(timed_get(10, 0), 400);
+	counts(1, 0);
+	end();
+
+	CASE("late is half as much again as what 99 of 100 took");
+	begin(SCRIPT(SLOW(1400, DATA), SLOW(5000, DATA), SLOW(10, DATA)));
+	warm_up(1000);
+	CHECK_INT(timed_get(10, 0), 1400);
+	counts(0, 0);
+	CHECK(timed_get(10, 0) < 1900);
+	counts(1, 1);
+	end();
+
+	CASE("when the second breaks, the first goes on");
+	begin(SCRIPT(SLOW(2000, DATA), { .error = -ECONNRESET }));
+	warm_up(20);
+	CHECK_INT(timed_get(10, 0), 2000);
+	counts(1, 0);
+	end();
+
+	CASE("when the first breaks, the second goes on");
+	begin(SCRIPT({ .error = -ECONNRESET, .takes_ms = 300 },
+		     SLOW(100, DATA)));
+	warm_up(20);
+	CHECK_INT(timed_get(10, 0), 350);
+	counts(1, 0);
+	end();
+
+	CASE("when both break, it is tried again");
+	begin(SCRIPT({ .error = -ECONNRESET, .takes_ms = 300 },
+		     { .error = -ECONNRESET, .takes_ms = 100 },
+		     SLOW(10, DATA)));
+	warm_up(20);
+	timed_get(10, 0);
+	counts(1, 0);
+	end();
+
+	CASE("the second's answer is judged like any other");
+	begin(SCRIPT(SLOW(5000, DATA),
+		     { .status = 404, .body = ERROR_XML("NoSuchKey") }));
+	warm_up(20);
+	timed_get(10, -ENOENT);
+	counts(1, 1);
+	end();
+
+	CASE("the second is cut, and its rest is fetched");
+	begin(SCRIPT(SLOW(5000, "XXXXXXXXXX"),
+		     { .status = 206,
+		       .headers = TAG "Content-Range: bytes 0-9/16",
+		       .body = DATA,
+		       .cut = 4,
+		       .error = -ECONNRESET },
+		     { .header = "range: bytes=4-9",
+		       .status = 206,
+		       .headers = TAG "Content-Range: bytes 4-9/16",
+		       .body = "456789" }));
+	warm_up(20);
+	timed_get(10, 0);
+	counts(1, 1);
+	end();
+}
+
+static void test_hedge_limits(void)
+{
+	struct fake_answer slow = SLOW(5000, DATA);
+
+	CASE("credit ends: a server in trouble is not asked twice as often");
+	begin(SCRIPT(slow, SLOW(10, DATA), slow, SLOW(10, DATA), slow));
+	warm_up(20);
+	CHECK_INT(timed_get(10, 0), 260);
+	CHECK_INT(timed_get(10, 0), 260);
+	CHECK_INT(timed_get(10, 0), 5000);
+	counts(2, 2);
+	end();
+
+	CASE("a healthy server is asked once each");
+	begin(SCRIPT({ 0 }));
+	for (unsigned ms = 1; ms < 240; ms += 20)
+		warm_up(ms);
+	counts(0, 0);
+	end();
+
+	CASE("large ranges are not asked for twice");
+	begin(SCRIPT({ .status = 206,
+		       .takes_ms = 5000,
+		       .headers = TAG "Content-Range: bytes 0-15/16",
+		       .body = "0123456789abcdef" }));
+	warm_up(20);
+	CHECK_INT(timed_get((4 << 20) + 1, 0), 5000);
+	counts(0, 0);
+	end();
+
+	CASE("nor is a server that throttles");
+	begin(SCRIPT({ .status = 503 }, SLOW(10, DATA), slow));
+	warm_up(20);
+	timed_get(10, 0);
+	CHECK_INT(timed_get(10, 0), 5000);
+	counts(0, 0);
+	end();
+}
+
+/* Cancels what it is the progress of... there is none: from a second GET. */
+static struct store_req *victim;
+
+static void cancel_victim(struct store_req *req, size_t got)
+{
+	store_cancel(store, victim);
+}
+
+static void test_hedge_cancel(void)
+{
+	uint8_t buf[2][10];
+	struct store_req a = { .op = STORE_GET,
+			       .key = "a",
+			       .ranged = true,
+			       .range_len = 10,
+			       .buf = buf[0],
+			       .buf_cap = 10 };
+	struct store_req b = { .op = STORE_GET,
+			       .key = "b",
+			       .ranged = true,
+			       .range_len = 10,
+			       .buf = buf[1],
+			       .buf_cap = 10,
+			       .progress = cancel_victim };
+	struct store_req *both[] = { &a, &b };
+
+	CASE("both requests end when the operation is cancelled");
+	begin(SCRIPT(SLOW(5000, DATA), SLOW(300, DATA), SLOW(5000, DATA),
+		     SLOW(5000, DATA)));
+	warm_up(20);
+	victim = &a;
+	fake_http_run(fake, store, both, 2);
+	CHECK_INT(a.error, -ECANCELED);
+	CHECK_INT(b.error, 0);
+	CHECK(fake_http_now_ms() < 10000);
+	counts(2, 0);
+	store_req_release(&a);
+	store_req_release(&b);
+	end();
+}
+
 int main(void)
 {
 	struct creds_config config = { NULL, NULL };
@@ -477,6 +702,9 @@ int main(void)
 	test_waits();
 	test_lists();
 	test_heads();
+	test_hedges();
+	test_hedge_limits();
+	test_hedge_cancel();
 	creds_destroy(creds);
 	return check_done();
 }
