@@ -10,7 +10,7 @@ from measure import Recorder
 from peers import ALL
 from server import Server
 
-PATIENCE = 150 # seconds one peer may take for one workload
+PATIENCE = 100 # seconds one mount may take for one workload
 
 
 class Context:
@@ -79,6 +79,8 @@ def say(row):
         for k in ("class_a", "class_b"):
             if k in row:
                 text += f"  {k[-1].upper()} {row[k]}"
+        if "first_byte" in row:
+            text += f"  first byte {row['first_byte'] * 1000:.1f} ms"
         if "rss" in row:
             text += f"  {row['rss'] >> 20} MiB  cpu {row['cpu']:.2f} s"
     print(f"{row['group']:12} {row['work']:44} {row['peer']:16} {text}",
