@@ -100,6 +100,8 @@ struct store_req op_req(enum store_op op, const char *key);
 void put_text(struct ctx *c, const char *key, const char *text);
 /* Notes if the object is not exactly text (NULL: not there). */
 void has_text(struct ctx *c, const char *key, const char *text);
+/* This machine's clock runs so far ahead from now on. */
+void set_clock_ahead(int64_t seconds);
 /* n bytes that depend on seed. */
 void fill(void *p, size_t n, unsigned seed);
 

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ static struct {
 	pthread_t thread;
 	const struct exchange *script;
 	struct buf seen; /* all requests, heads and bodies */
-	unsigned requests, connections;
+	atomic_uint requests, connections;
 	bool stop;
 } server;
 
