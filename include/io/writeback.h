@@ -33,7 +33,8 @@ struct writeback_config {
 	struct pool *pool;
 	uint64_t put_max; /* largest single PUT; default 32 MiB */
 	uint64_t part_size; /* wished; 0: chosen by size */
-	unsigned parts_in_flight; /* of one upload; default 4 */
+	unsigned parts_in_flight; /* any upload may have so many; default 4 */
+	unsigned parts_together; /* more while all have fewer; default 16 */
 };
 
 struct writeback_stats {

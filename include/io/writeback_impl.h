@@ -62,6 +62,7 @@ struct writeback {
 struct writebacks {
 	struct writeback_config config;
 	struct writeback_stats stats; /* atomics */
+	unsigned parts_flying; /* of all uploads; atomic */
 };
 
 /* ---- multipart.c ---- */

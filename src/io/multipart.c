@@ -6,6 +6,9 @@
  * a file still being written. Each part has a number that grows with every
  * change to its bytes; a part that changed while it travelled is sent again,
  * so nobody has to wait for a writer.
+ *
+ * One connection is often far slower than the link, so a lone upload takes many;
+ * several uploads share those, and each has a few for certain.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,6 +174,7 @@ static void part_done(struct store_req *req)
 		snprintf(m->why, sizeof(m->why), "%s", req->why);
 	}
 	m->flying--;
+	__atomic_sub_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
 	cond_broadcast(&wb->changed);
 	mutex_unlock(&wb->lock);
 	store_req_release(req);
@@ -214,8 +218,8 @@ static int describe_upload(struct part_job *j)
 }
 
 /* The part is FLYING already. */
-static void send_part(struct writeback *wb, struct multipart *m,
-		      unsigned index, uint32_t gen, uint64_t size)
+static void send_part(struct writeback *wb, struct multipart *m, unsigned index,
+		      uint32_t gen, uint64_t size)
 {
 	struct part_job *j = xcalloc(1, sizeof(*j));
 	int err = 0;
@@ -247,8 +251,8 @@ static void send_part(struct writeback *wb, struct multipart *m,
 /* ---- all of them ---- */
 
 /* The next part to send, marked FLYING; m->n if none now. */
-static unsigned next_locked(struct multipart *m, uint64_t size, bool stream,
-			    uint32_t *gen)
+static unsigned next_locked(struct writebacks *ws, struct multipart *m,
+			    uint64_t size, bool stream, uint32_t *gen)
 {
 	unsigned n = parts_count(size, m->part_size), i;
 
@@ -263,13 +267,21 @@ static unsigned next_locked(struct multipart *m, uint64_t size, bool stream,
 	m->parts[i].state = PART_FLYING;
 	*gen = m->parts[i].gen;
 	m->flying++;
+	__atomic_add_fetch(&ws->parts_flying, 1, __ATOMIC_RELAXED);
 	return i;
+}
+
+static bool may_send_locked(const struct writebacks *ws,
+			    const struct multipart *m)
+{
+	return m->flying < ws->config.parts_in_flight ||
+	       __atomic_load_n(&ws->parts_flying, __ATOMIC_RELAXED) <
+		       ws->config.parts_together;
 }
 
 int multipart_run(struct writeback *wb, bool stream,
 		  struct store_interrupt *interrupt, char *why)
 {
-	unsigned most = wb->ws->config.parts_in_flight;
 	unsigned done = 0;
 	struct multipart *m;
 	int err = 0;
@@ -280,7 +292,7 @@ int multipart_run(struct writeback *wb, bool stream,
 		uint64_t size = staged_size(wb->staged);
 		bool stop = err || m->error || (stream && wb->hurry);
 		unsigned i = m->n;
-		uint32_t gen;
+		uint32_t gen = 0;
 
 		if (m->done != done) {
 			done = m->done;
@@ -289,8 +301,8 @@ int multipart_run(struct writeback *wb, bool stream,
 			mutex_lock(&wb->lock);
 			continue;
 		}
-		if (!stop && m->flying < most)
-			i = next_locked(m, size, stream, &gen);
+		if (!stop && may_send_locked(wb->ws, m))
+			i = next_locked(wb->ws, m, size, stream, &gen);
 		if (i < m->n) {
 			mutex_unlock(&wb->lock);
 			send_part(wb, m, i, gen, size);

@@ -27,6 +27,8 @@ struct writebacks *writebacks_create(const struct writeback_config *config)
 		ws->config.put_max = 32 << 20;
 	if (!ws->config.parts_in_flight)
 		ws->config.parts_in_flight = 4;
+	if (!ws->config.parts_together)
+		ws->config.parts_together = 16;
 	return ws;
 }
 
