@@ -4,6 +4,7 @@ writes what came out. scripts/bench starts it."""
 import argparse
 import gc
 import os
+import signal
 import sys
 import time
 
@@ -31,6 +32,9 @@ def options():
                    help="to the first byte of an answer (default 30)")
     p.add_argument("--bandwidth", type=int, default=50, metavar="MB",
                    help="of one connection, a second (default 50)")
+    p.add_argument("--patience", type=int, default=100, metavar="S",
+                   help="a mount that takes longer for a workload is ended "
+                   "(default 100)")
     p.add_argument("--r2fs", action="append", default=[], metavar="OPTION",
                    help="a further option of r2fs mount, --r2fs=--memory=1G")
     p.add_argument("--out", required=True, metavar="DIR")
@@ -47,11 +51,12 @@ def options():
 
 def main():
     o = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)) # and clean up
     absent = [n for n in o.peers if not ALL[n].present()]
     for n in absent:
         print(f"bench: {n} is not installed and left out", file=sys.stderr)
     c = Context([n for n in o.peers if n not in absent], o.quick,
-                o.latency, o.bandwidth * 1000000, o.r2fs)
+                o.latency, o.bandwidth * 1000000, o.r2fs, o.patience)
     start = time.monotonic()
     try:
         for w in o.work:

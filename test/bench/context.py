@@ -10,11 +10,10 @@ from measure import Recorder
 from peers import ALL
 from server import Server
 
-PATIENCE = 100 # seconds one mount may take for one workload
-
 
 class Context:
-    def __init__(self, names, quick, latency, bandwidth, options):
+    def __init__(self, names, quick, latency, bandwidth, options, patience):
+        self.patience = patience # seconds a mount may take for a workload
         self.quick = quick
         self.latency = latency / 1000
         self.bandwidth = bandwidth
@@ -39,7 +38,7 @@ class Context:
                 continue
             peer = ALL[name](self.server,
                              self.options if name == "r2fs" else ())
-            timer = peer.patience(PATIENCE)
+            timer = peer.patience(self.patience)
             try:
                 if prepare:
                     prepare(peer)
@@ -54,7 +53,7 @@ class Context:
                 peer.stop()
 
     def failed(self, group, peer, e):
-        why = f"more than {PATIENCE} s" if peer.killed else str(e)
+        why = f"more than {self.patience} s" if peer.killed else str(e)
         if peer.name == "r2fs":
             traceback.print_exc()
         self.rec.add(group=group, work="", peer=peer.name,

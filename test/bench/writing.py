@@ -105,8 +105,15 @@ def large(c):
             wait_large(c, peer, f"large-{peer.name}.bin", size)
         c.rec.peer("writing", label, peer, run, 1, size)
 
-    c.each("writing", work)
+    c.each("writing", work, one_put)
     bare_multipart(c, label, size, 16)
+
+
+def one_put(peer):
+    """s3fs 1.90 puts R2's upload ids, which have a plus in them, into the
+    query as they are, and its parts are refused."""
+    if peer.name == "s3fs":
+        peer.options.append("nomultipart")
 
 
 def wait_large(c, peer, key, size):
