@@ -4,6 +4,7 @@ import json
 import os
 import platform
 
+import demands
 import plot
 
 
@@ -76,6 +77,7 @@ def write(o, rows, seconds):
         json.dump({"about": about, "rows": rows}, f, indent=1)
     with open(os.path.join(o.out, "results.md"), "w") as f:
         f.write(" · ".join(f"{k} {v}" for k, v in about.items()) + "\n\n")
+        f.write(demands.table(rows) + "\n")
         f.write(markdown(rows))
     for group in dict.fromkeys(r["group"] for r in rows):
         mine = [r for r in rows if r["group"] == group and "error" not in r]
