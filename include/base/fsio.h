@@ -15,7 +15,8 @@
 #include "base/err.h"
 
 struct fsio_ops {
-	int (*open)(const char *path, int flags, mode_t mode); /* fd or -errno */
+	int (*open)(const char *path, int flags,
+		    mode_t mode); /* fd or -errno */
 	ssize_t (*pread)(int fd, void *buf, size_t n, off_t off);
 	ssize_t (*pwrite)(int fd, const void *buf, size_t n, off_t off);
 	int (*fsync)(int fd);
@@ -26,6 +27,8 @@ struct fsio_ops {
 	int (*mkdir)(const char *path, mode_t mode);
 	/* free and total bytes of the file system holding path */
 	int (*space)(const char *path, uint64_t *ret_free, uint64_t *ret_total);
+	/* f_type of statfs(2) for the file system holding path */
+	int (*type)(const char *path, uint32_t *ret);
 };
 
 extern const struct fsio_ops fsio_system;

@@ -7,6 +7,9 @@
  * shared by all who have it open. A byte is served only if its block is in
  * the map; the map record is written after the bytes. Eviction punches whole
  * extents (CACHE_EXTENT) out, or removes the file, never under a pin.
+ *
+ * Thread-safe. A hit takes the content's own lock only, for moments; nobody
+ * holds that one across I/O, except to open the file and to verify.
  */
 #ifndef CACHE_BLOCK_H
 #define CACHE_BLOCK_H
@@ -34,29 +37,34 @@ uint64_t content_present(struct content *c, uint64_t off, uint64_t len);
 /* First missing byte at or after off (block-aligned down), or size. */
 uint64_t content_missing(struct content *c, uint64_t off);
 
-bool content_complete(struct content *c); /* every block present */
+/* Every block present. Cheap when asked again and again. */
+bool content_complete(struct content *c);
 
 /*
- * Pins present bytes for reading through the descriptor: until content_unpin
- * no eviction touches this content. Returns how many bytes from off may be
- * read (0: missing, nothing pinned), at most len. Blocks that need
+ * Pins present bytes for reading through the descriptor: until they are
+ * unpinned no eviction touches their extents. Returns how many bytes from off
+ * may be read (0: missing, nothing pinned), at most len. Blocks that need
  * verification are verified here (a bad one is dropped: missing).
  * *ret_fd stays valid until unpin.
  */
-uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd);
-void content_unpin(struct content *c);
+uint64_t content_pin(struct content *c, uint64_t off, uint64_t len,
+		     int *ret_fd);
+/* off as in content_pin, n what it returned. */
+void content_unpin(struct content *c, uint64_t off, uint64_t n);
+
+/* The descriptor did not give these pinned bytes (an I/O error, a file cut
+ * short). Blocks that cannot be read or do not match their CRC32C are
+ * dropped: a later pin misses. */
+void content_distrust(struct content *c, uint64_t off, uint64_t n);
 
 /*
  * Stores bytes: off is block-aligned; len is a multiple of CACHE_BLOCK or
  * reaches the end of the content. Makes room first (evicting) so that
- * --cache-size and --min-free hold at every moment. -ENOSPC when it cannot
- * be kept: the caller serves from memory and forgets. Blocks (disk): not on
- * a FUSE or event-loop thread.
+ * --cache-size and --min-free hold at every moment. -ENOSPC or another error
+ * when it cannot be kept: the caller serves from memory and forgets. Blocks
+ * (disk): not on a FUSE or event-loop thread.
  */
 MUST_CHECK int content_write(struct content *c, uint64_t off, const void *data,
 			     size_t len);
-
-/* Removes everything cached of a cid once nobody has it open. */
-void blocks_drop(struct blocks *b, uint64_t cid);
 
 #endif

@@ -7,9 +7,10 @@
  * bucket identity that does not match, or a database LMDB calls corrupt,
  * empties the folder and starts anew: nothing precious is in it.
  *
- * An unclean stop of the machine (boot id changed, clean flag absent) turns
- * verification on: every block present then is checked against its CRC32C
- * before it is first served. An unclean stop of the process alone does not.
+ * After a start of the machine, a stop without cache_close, or a run that
+ * met damaged data, every block present then is checked against its CRC32C
+ * before it is first served. Only a cache closed in the same run of the
+ * machine is believed as it is.
  *
  * When the disk is full, the map is full or the folder became read-only, the
  * cache stops keeping new things (cache_stats.degraded says why) and the mount
@@ -35,11 +36,12 @@ enum {
 
 struct cache_config {
 	const char *dir; /* made if missing */
-	const char *identity; /* "endpoint bucket": a mismatch empties the cache */
+	const char
+		*identity; /* "endpoint bucket": a mismatch empties the cache */
 	uint64_t max_bytes; /* --cache-size, data files + databases; 0 = no cap */
 	uint64_t min_free; /* --min-free bytes left on the file system */
-	uint64_t map_bytes; /* LMDB map ceiling; 0 = default (1 TiB of addresses
-			     * capped by the free space as the data grows) */
+	uint64_t map_bytes; /* ceiling of the database; 0 = half of max_bytes,
+			     * at most 1 TiB */
 	bool writable; /* this holder changes names itself: after an unclean stop
 			* of it, what was known before is asked for anew,
 			* because its last changes may be missing */
@@ -66,7 +68,7 @@ struct cache_stats {
 	uint64_t entries; /* dentries known, negative ones included */
 	uint64_t evicted_bytes, evicted_extents;
 	uint64_t verify_failures; /* blocks dropped for a wrong CRC */
-	bool verifying; /* after an unclean machine stop */
+	bool verifying; /* blocks are checked before they are first served */
 	const char *degraded; /* NULL, or why nothing new is kept */
 };
 

@@ -47,14 +47,12 @@ struct record_dir {
 };
 
 void record_dir_encode(struct buf *out, const struct record_dir *d);
-MUST_CHECK int record_dir_decode(const void *p, size_t n,
-				 struct record_dir *d);
+MUST_CHECK int record_dir_decode(const void *p, size_t n, struct record_dir *d);
 
 /* What one extent of a content holds. */
 struct record_extent {
 	uint64_t present; /* bit i: block i of the extent */
 	uint64_t epoch; /* of the oldest block in it (cache.c) */
-	uint32_t stamp; /* minutes since 1970 of the last noted access */
 	uint32_t pages; /* 4 KiB units of disk its blocks take */
 	uint32_t crc[EXTENT_BLOCKS]; /* CRC32C; meaningful where present */
 };
@@ -62,15 +60,17 @@ struct record_extent {
 void record_extent_encode(struct buf *out, const struct record_extent *e);
 MUST_CHECK int record_extent_decode(const void *p, size_t n,
 				    struct record_extent *e);
+/* Only the pages; checks no more than it reads. */
+MUST_CHECK int record_extent_peek(const void *p, size_t n, uint32_t *pages);
 
 /* The one record about the folder itself. */
 struct record_state {
 	bool clean; /* the last holder stopped after flushing everything */
+	bool damaged; /* it met data files that were not what they should be */
 	bool writable; /* it may have changed names itself */
 	int64_t distrust_ns; /* what was confirmed before is not believed */
-	uint64_t epoch; /* counts unclean stops of the machine */
+	uint64_t epoch; /* counts the starts that found reason to doubt */
 	uint64_t next_ino, next_cid; /* smallest numbers never given */
-	uint64_t data_bytes; /* as accounted at the last commit */
 	char boot_id[RECORD_BOOT_MAX];
 	char identity[RECORD_IDENTITY_MAX];
 };

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -44,8 +45,8 @@ static ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t off)
 	size_t put = 0;
 
 	while (put < n) {
-		ssize_t r = pwrite(fd, (const char *)buf + put, n - put,
-				   off + put);
+		ssize_t r =
+			pwrite(fd, (const char *)buf + put, n - put, off + put);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -98,6 +99,16 @@ static int sys_space(const char *path, uint64_t *ret_free, uint64_t *ret_total)
 	return 0;
 }
 
+static int sys_type(const char *path, uint32_t *ret)
+{
+	struct statfs st;
+
+	if (statfs(path, &st))
+		return -errno;
+	*ret = (uint32_t)st.f_type;
+	return 0;
+}
+
 const struct fsio_ops fsio_system = {
 	.open = sys_open,
 	.pread = sys_pread,
@@ -109,6 +120,7 @@ const struct fsio_ops fsio_system = {
 	.rename = sys_rename,
 	.mkdir = sys_mkdir,
 	.space = sys_space,
+	.type = sys_type,
 };
 
 static const struct fsio_ops *current = &fsio_system;

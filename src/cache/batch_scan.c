@@ -33,7 +33,8 @@ struct scan {
 
 static bool begins(struct slice key, struct slice prefix)
 {
-	return key.n >= prefix.n && !memcmp(key.p, prefix.p, prefix.n);
+	return !prefix.n ||
+	       (key.n >= prefix.n && !memcmp(key.p, prefix.p, prefix.n));
 }
 
 static int stored_next(struct stored *st, struct slice prefix)

@@ -1,20 +1,24 @@
 /*
- * Cached content in sparse files, and what to throw away.
+ * What is on the disk, and room for more.
  *
- * A block is served only when its bit is set, and the bit is set after the
- * bytes were written; the record that survives a restart follows in the next
- * batch. A crash in between loses the record, never the truth. After an
- * unclean stop of the machine the opposite may happen (a record on disk whose
- * bytes never arrived), so blocks of an older epoch are checked against their
- * CRC32C before they are first served.
+ * Room is made before bytes are written: what is there, what is being written
+ * (reserved) and what is being evicted (leaving) stay below --cache-size
+ * together with the database, and the file system keeps --min-free. Which
+ * extent goes is decided by cache/evict.h; it and the table of open contents
+ * are under one lock, which is held for moments and never across I/O.
  *
- * Every extent on disk has an entry in memory with its size and last use.
- * Room is made before bytes are written: of a few random entries the one
- * unused for longest goes, which comes close to LRU without a list that every
- * read would have to lock and move in.
+ * A hit must tell the policy, but an extent is read in many small pieces and
+ * accesses close to each other count once: a reader compares the policy's
+ * clock, which goes on with the traffic, with the extent's own and mostly
+ * finds that there is nothing to tell (content.c).
  *
- * Lock order: blocks.lock -> content.lock. Eviction holds both, so nobody can
- * open or pin what is being removed.
+ * Evicting an extent deletes its record first and punches then, both under
+ * the stripe of its file, so that nobody writes to it in between. The
+ * deletion reaches the database later: should the process die before, the
+ * record speaks of blocks that are holes. That is one of the reasons why after
+ * any unclean stop blocks are verified before they are served. To commit each
+ * deletion before its punch would cost a disk flush for each eviction, and
+ * could not be done at all on a full disk, when it is needed most.
  */
 #include "cache/block_impl.h"
 
@@ -24,60 +28,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/crc32c.h"
 #include "base/fsio.h"
-#include "base/lock.h"
 #include "base/log.h"
-#include "base/map.h"
 #include "base/rand.h"
-#include "cache/record.h"
-
-enum {
-	PAGE = 4096,
-	SAMPLES = 16,
-	TRIES = 64, /* victims that may be pinned before giving up */
-};
-
-struct extent_key {
-	uint64_t cid, index;
-};
-
-struct entry { /* an extent on disk */
-	struct map_node node;
-	struct extent_key key;
-	uint32_t pages;
-	uint32_t stamp; /* seconds since the start of this process, last use */
-	size_t at; /* position in blocks.entries */
-};
-
-struct blocks {
-	struct batch *batch;
-	char *dir;
-	uint64_t max_bytes, min_free, epoch;
-	struct mutex lock;
-	/* guarded by lock */
-	struct map contents; /* open ones, by cid */
-	struct map by_key;
-	struct entry **entries;
-	size_t nentries, entries_cap;
-	uint64_t data_bytes;
-	uint64_t evicted_bytes, evicted_extents, verify_failures;
-	bool disk_full;
-};
-
-struct content {
-	struct map_node node;
-	struct blocks *blocks;
-	uint64_t cid, size;
-	unsigned refs; /* guarded by blocks.lock */
-	struct mutex lock;
-	/* guarded by lock */
-	unsigned pins;
-	int fd; /* -1 until needed */
-	struct record_extent **extents; /* NULL: not loaded */
-	size_t nextents;
-};
 
 static bool same_content(const struct map_node *n, const void *key)
 {
@@ -85,138 +38,106 @@ static bool same_content(const struct map_node *n, const void *key)
 	       *(const uint64_t *)key;
 }
 
-static bool same_entry(const struct map_node *n, const void *key)
+struct slice extent_db_key(struct extent_db_key *k, uint64_t cid, uint64_t ext)
 {
-	return memcmp(&container_of(n, struct entry, node)->key, key,
-		      sizeof(struct extent_key)) == 0;
+	record_be64(k->bytes, cid);
+	record_be64(k->bytes + 8, ext);
+	return (struct slice){ k->bytes, sizeof(k->bytes) };
 }
 
-static uint64_t entry_hash(const struct extent_key *k)
+void blocks_path(const struct blocks *b, uint64_t cid, char out[BLOCK_PATH_MAX])
 {
-	return hash_u64(k->cid * 0x9E3779B97F4A7C15ull ^ k->index);
+	snprintf(out, BLOCK_PATH_MAX, "%s/data/%02x/%016llx", b->dir,
+		 (unsigned)(cid & 0xFF), (unsigned long long)cid);
 }
 
-static void db_key(const struct extent_key *k, uint8_t out[16])
+struct content *blocks_find_locked(struct blocks *b, uint64_t cid)
 {
-	record_be64(out, k->cid);
-	record_be64(out + 8, k->index);
+	struct map_node *n = map_find(&b->contents, hash_u64(cid), &cid);
+
+	return n ? container_of(n, struct content, node) : NULL;
 }
 
-static uint32_t now_s(void)
-{
-	return clock_mono_ms() / 1000;
-}
+/* ---- life ---- */
 
-/* ---- the table of extents ---- */
-
-static struct entry *entry_find_locked(struct blocks *b,
-				       const struct extent_key *k)
-	REQUIRES(b->lock)
-{
-	struct map_node *n = map_find(&b->by_key, entry_hash(k), k);
-
-	return n ? container_of(n, struct entry, node) : NULL;
-}
-
-static void entry_set_locked(struct blocks *b, const struct extent_key *k,
-			     uint32_t pages) REQUIRES(b->lock)
-{
-	struct entry *e = entry_find_locked(b, k);
-
-	if (!e) {
-		if (b->nentries == b->entries_cap) {
-			b->entries_cap = b->entries_cap ? b->entries_cap * 2 : 64;
-			b->entries = xrealloc(b->entries,
-					      b->entries_cap * sizeof(e));
-		}
-		e = xcalloc(1, sizeof(*e));
-		e->key = *k;
-		e->at = b->nentries;
-		b->entries[b->nentries++] = e;
-		map_insert(&b->by_key, &e->node, entry_hash(k));
-	}
-	b->data_bytes += ((uint64_t)pages - e->pages) * PAGE;
-	e->pages = pages;
-	e->stamp = now_s();
-}
-
-static void entry_drop_locked(struct blocks *b, struct entry *e)
-	REQUIRES(b->lock)
-{
-	b->entries[e->at] = b->entries[--b->nentries];
-	b->entries[e->at]->at = e->at;
-	map_remove(&b->by_key, &e->node);
-	b->data_bytes -= (uint64_t)e->pages * PAGE;
-	free(e);
-}
-
-static int load_entry(struct slice key, struct slice val, void *arg)
-{
-	struct blocks *b = arg;
-	struct record_extent rec;
-	struct extent_key k;
-
-	if (key.n != 16 || record_extent_decode(val.p, val.n, &rec))
-		return 0;
-	k.cid = record_get_be64(key.p);
-	k.index = record_get_be64((const uint8_t *)key.p + 8);
-	entry_set_locked(b, &k, rec.pages);
-	return 0;
-}
-
-int blocks_create(const struct blocks_config *config, struct blocks **ret)
+static struct blocks *blocks_new(const struct blocks_config *config)
 {
 	struct blocks *b = xcalloc(1, sizeof(*b));
-	const struct slice all = { NULL, 0 }, first = { "", 1 };
-	char path[4096];
-	int err;
 
 	b->batch = config->batch;
 	b->dir = xstrdup(config->dir);
 	b->max_bytes = config->max_bytes;
 	b->min_free = config->min_free;
+	b->db_bytes = config->db_bytes;
 	b->epoch = config->epoch;
 	mutex_init(&b->lock);
+	for (int i = 0; i < BLOCK_STRIPES; i++)
+		mutex_init(&b->stripes[i]);
 	map_init(&b->contents, same_content);
-	map_init(&b->by_key, same_entry);
+	b->evict = evict_create(b->max_bytes ? b->max_bytes / BLOCK_PAGE :
+					       1ull << 40,
+				rand_u64());
+	b->now = evict_now(b->evict);
+	return b;
+}
+
+int blocks_create(const struct blocks_config *config, struct blocks **ret)
+{
+	struct blocks *b = blocks_new(config);
+	char path[BLOCK_PATH_MAX];
+	int err;
+
 	snprintf(path, sizeof(path), "%s/data", b->dir);
 	err = fsio_mkdirs(path);
 	if (!err)
-		err = batch_scan(b->batch, KV_EXTENT, all, first, load_entry, b);
+		err = blocks_load(b);
+	if (!err && config->sweep)
+		err = -pthread_create(&b->sweeper, NULL, blocks_sweep, b);
 	if (err) {
 		blocks_destroy(b);
 		return err;
 	}
+	b->sweeping = config->sweep;
+	blocks_set_db_bytes(b, config->db_bytes);
 	*ret = b;
 	return 0;
 }
 
-static void content_free(struct content *c)
+/* A handle that is open when the mount ends. */
+static void free_left(struct map_node *n, void *arg)
 {
+	struct content *c = container_of(n, struct content, node);
+
+	map_remove(arg, n);
+	c->refs = 0;
+	content_close_locked(c);
 	for (size_t i = 0; i < c->nextents; i++)
 		free(c->extents[i]);
 	free(c->extents);
-	if (c->fd >= 0)
-		close(c->fd);
 	mutex_release(&c->lock);
 	free(c);
 }
 
-static void free_left(struct map_node *n, void *arg)
+void blocks_stop(struct blocks *b)
 {
-	content_free(container_of(n, struct content, node));
+	if (!b)
+		return;
+	__atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
+	if (b->sweeping)
+		pthread_join(b->sweeper, NULL);
+	b->sweeping = false;
 }
 
 void blocks_destroy(struct blocks *b)
 {
 	if (!b)
 		return;
-	for (size_t i = 0; i < b->nentries; i++)
-		free(b->entries[i]);
-	free(b->entries);
-	map_release(&b->by_key);
-	map_each(&b->contents, free_left, NULL);
+	blocks_stop(b);
+	map_each(&b->contents, free_left, &b->contents);
 	map_release(&b->contents);
+	evict_destroy(b->evict);
+	for (int i = 0; i < BLOCK_STRIPES; i++)
+		mutex_release(&b->stripes[i]);
 	mutex_release(&b->lock);
 	free(b->dir);
 	free(b);
@@ -225,480 +146,285 @@ void blocks_destroy(struct blocks *b)
 void blocks_stats(struct blocks *b, struct cache_stats *ret)
 {
 	mutex_lock(&b->lock);
-	ret->data_bytes = b->data_bytes;
+	ret->data_bytes = evict_pages(b->evict) * BLOCK_PAGE;
 	ret->evicted_bytes = b->evicted_bytes;
 	ret->evicted_extents = b->evicted_extents;
-	ret->verify_failures = b->verify_failures;
-	if (!ret->degraded && b->disk_full)
-		ret->degraded = "the disk is full: new data is not cached";
+	if (!ret->degraded)
+		ret->degraded = b->write_error ? b->write_error : b->no_room;
+	mutex_unlock(&b->lock);
+	ret->verify_failures =
+		__atomic_load_n(&b->verify_failures, __ATOMIC_RELAXED);
+}
+
+/* ---- accounting ---- */
+
+static void note_now_locked(struct blocks *b) REQUIRES(b->lock)
+{
+	__atomic_store_n(&b->now, evict_now(b->evict), __ATOMIC_RELAXED);
+}
+
+void blocks_account(struct blocks *b, struct evict_key key, uint32_t pages)
+{
+	mutex_lock(&b->lock);
+	(void)evict_put(b->evict, key, pages);
+	note_now_locked(b);
 	mutex_unlock(&b->lock);
 }
 
-/* ---- contents ---- */
-
-static void data_path(const struct blocks *b, uint64_t cid, char *out,
-		      size_t n)
+static const char *write_problem(int err)
 {
-	snprintf(out, n, "%s/data/%02x/%016llx", b->dir, (unsigned)(cid & 0xFF),
-		 (unsigned long long)cid);
+	switch (err) {
+	case 0:
+		return NULL;
+	case -ENOSPC:
+	case -EDQUOT:
+		return "the disk of the cache folder or its quota is full: new "
+		       "data is not kept";
+	case -EROFS:
+	case -EACCES:
+	case -EPERM:
+		return "the cache folder became read-only: new data is not "
+		       "kept";
+	case -EMFILE:
+	case -ENFILE:
+		return "too many open files: new data is not kept; raise "
+		       "the limit";
+	default:
+		return "the disk of the cache folder fails: new data is not "
+		       "kept";
+	}
 }
 
-int content_open(struct blocks *b, uint64_t cid, uint64_t size,
-		 struct content **ret)
+void blocks_unreserve(struct blocks *b, uint64_t bytes, int err)
 {
-	struct map_node *n;
-	struct content *c;
+	const char *why = write_problem(err);
 
 	mutex_lock(&b->lock);
-	n = map_find(&b->contents, hash_u64(cid), &cid);
-	if (n) {
-		c = container_of(n, struct content, node);
-		c->refs++;
-	} else {
-		c = xcalloc(1, sizeof(*c));
-		c->blocks = b;
-		c->cid = cid;
-		c->size = size;
-		c->refs = 1;
-		c->fd = -1;
-		c->nextents = (size + CACHE_EXTENT - 1) / CACHE_EXTENT;
-		c->extents = xcalloc(c->nextents, sizeof(*c->extents));
-		mutex_init(&c->lock);
-		map_insert(&b->contents, &c->node, hash_u64(cid));
-	}
+	b->reserved -= bytes;
+	if (why && b->write_error != why)
+		log_warn("cache", "%s: %s (%s)", b->dir, why, strerror(-err));
+	b->write_error = why;
 	mutex_unlock(&b->lock);
-	*ret = c;
-	return 0;
-}
-
-void content_ref(struct content *c)
-{
-	mutex_lock(&c->blocks->lock);
-	c->refs++;
-	mutex_unlock(&c->blocks->lock);
-}
-
-void content_put(struct content *c)
-{
-	struct blocks *b = c ? c->blocks : NULL;
-	bool last;
-
-	if (!c)
-		return;
-	mutex_lock(&b->lock);
-	last = --c->refs == 0;
-	if (last)
-		map_remove(&b->contents, &c->node);
-	mutex_unlock(&b->lock);
-	if (last)
-		content_free(c);
-}
-
-uint64_t content_cid(const struct content *c)
-{
-	return c->cid;
-}
-
-uint64_t content_size(const struct content *c)
-{
-	return c->size;
-}
-
-static struct record_extent *extent_locked(struct content *c, uint64_t index)
-	REQUIRES(c->lock)
-{
-	struct record_extent *e = c->extents[index];
-	uint8_t key[16];
-	struct buf val;
-
-	if (e)
-		return e;
-	e = c->extents[index] = xcalloc(1, sizeof(*e));
-	db_key(&(struct extent_key){ c->cid, index }, key);
-	buf_init(&val, RECORD_MAX);
-	if (batch_get(c->blocks->batch, KV_EXTENT, (struct slice){ key, 16 },
-		      &val) ||
-	    record_extent_decode(val.data, val.len, e)) {
-		memset(e, 0, sizeof(*e));
-		e->epoch = c->blocks->epoch;
-	}
-	buf_release(&val);
-	return e;
-}
-
-static bool block_present_locked(struct content *c, uint64_t block)
-	REQUIRES(c->lock)
-{
-	struct record_extent *e = extent_locked(c, block / EXTENT_BLOCKS);
-
-	return e->present >> (block % EXTENT_BLOCKS) & 1;
-}
-
-static uint64_t present_locked(struct content *c, uint64_t off, uint64_t len)
-	REQUIRES(c->lock)
-{
-	uint64_t at = off, end = off + len;
-
-	if (end > c->size)
-		end = c->size;
-	while (at < end && block_present_locked(c, at / CACHE_BLOCK))
-		at = (at / CACHE_BLOCK + 1) * CACHE_BLOCK;
-	if (at > end)
-		at = end;
-	return at > off ? at - off : 0;
-}
-
-uint64_t content_present(struct content *c, uint64_t off, uint64_t len)
-{
-	mutex_lock(&c->lock);
-	uint64_t n = present_locked(c, off, len);
-	mutex_unlock(&c->lock);
-	return n;
-}
-
-uint64_t content_missing(struct content *c, uint64_t off)
-{
-	off -= off % CACHE_BLOCK;
-	return off >= c->size ? c->size :
-				off + content_present(c, off, c->size - off);
-}
-
-bool content_complete(struct content *c)
-{
-	return content_missing(c, 0) == c->size;
-}
-
-static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
-{
-	char path[4096];
-	int fd;
-
-	if (c->fd >= 0)
-		return c->fd;
-	data_path(c->blocks, c->cid, path, sizeof(path));
-	fd = fsio()->open(path, O_RDWR | (create ? O_CREAT : 0), 0600);
-	if (fd == -ENOENT && create) {
-		char *slash = strrchr(path, '/');
-
-		*slash = 0;
-		fd = fsio_mkdirs(path);
-		*slash = '/';
-		if (!fd)
-			fd = fsio()->open(path, O_RDWR | O_CREAT, 0600);
-	}
-	if (fd >= 0)
-		c->fd = fd;
-	return fd;
-}
-
-static size_t block_bytes(const struct content *c, uint64_t block)
-{
-	uint64_t off = block * CACHE_BLOCK;
-
-	return c->size - off < CACHE_BLOCK ? c->size - off : CACHE_BLOCK;
-}
-
-static void save_locked(struct content *c, uint64_t index) REQUIRES(c->lock)
-{
-	struct record_extent *e = c->extents[index];
-	uint8_t key[16];
-	struct buf val;
-
-	db_key(&(struct extent_key){ c->cid, index }, key);
-	if (!e->present) {
-		batch_del(c->blocks->batch, KV_EXTENT,
-			  (struct slice){ key, 16 });
-		return;
-	}
-	e->stamp = clock_wall_s() / 60;
-	buf_init(&val, RECORD_MAX);
-	record_extent_encode(&val, e);
-	batch_put(c->blocks->batch, KV_EXTENT, (struct slice){ key, 16 },
-		  (struct slice){ val.data, val.len });
-	buf_release(&val);
-}
-
-/* ---- verification ---- */
-
-static bool block_sound_locked(struct content *c, uint64_t block)
-	REQUIRES(c->lock)
-{
-	struct record_extent *e = c->extents[block / EXTENT_BLOCKS];
-	size_t n = block_bytes(c, block);
-	void *bytes = xmalloc(n);
-	bool sound;
-
-	sound = fsio()->pread(c->fd, bytes, n, block * CACHE_BLOCK) ==
-			(ssize_t)n &&
-		crc32c(0, bytes, n) == e->crc[block % EXTENT_BLOCKS];
-	free(bytes);
-	return sound;
-}
-
-/* Checks a whole extent once; what fails is forgotten. */
-static void verify_locked(struct content *c, uint64_t index) REQUIRES(c->lock)
-{
-	struct record_extent *e = extent_locked(c, index);
-	unsigned bad = 0;
-
-	for (unsigned i = 0; i < EXTENT_BLOCKS; i++) {
-		if (!(e->present >> i & 1) ||
-		    block_sound_locked(c, index * EXTENT_BLOCKS + i))
-			continue;
-		e->present &= ~(1ull << i);
-		bad++;
-	}
-	e->epoch = c->blocks->epoch;
-	save_locked(c, index);
-	if (bad) {
-		log_warn("cache", "%u damaged blocks dropped", bad);
-		__atomic_add_fetch(&c->blocks->verify_failures, bad,
-				   __ATOMIC_RELAXED);
-	}
-}
-
-static void touch(struct content *c, uint64_t index)
-{
-	struct extent_key k = { c->cid, index };
-	struct blocks *b = c->blocks;
-	struct entry *e;
-
-	mutex_lock(&b->lock);
-	e = entry_find_locked(b, &k);
-	if (e)
-		e->stamp = now_s();
-	mutex_unlock(&b->lock);
-}
-
-static void forget_all_locked(struct content *c) REQUIRES(c->lock)
-{
-	for (size_t i = 0; i < c->nextents; i++) {
-		struct record_extent *e = extent_locked(c, i);
-
-		if (e->present) {
-			e->present = 0;
-			save_locked(c, i);
-		}
-	}
-}
-
-uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd)
-{
-	uint64_t n = 0;
-
-	mutex_lock(&c->lock);
-	if (off < c->size && block_present_locked(c, off / CACHE_BLOCK)) {
-		if (file_locked(c, false) < 0) {
-			forget_all_locked(c);
-		} else {
-			uint64_t last = (off + len - 1) / CACHE_EXTENT;
-
-			for (uint64_t i = off / CACHE_EXTENT;
-			     i <= last && i < c->nextents; i++)
-				if (extent_locked(c, i)->epoch <
-				    c->blocks->epoch)
-					verify_locked(c, i);
-			n = present_locked(c, off, len);
-		}
-	}
-	if (n) {
-		c->pins++;
-		*ret_fd = c->fd;
-	}
-	mutex_unlock(&c->lock);
-	if (n)
-		touch(c, off / CACHE_EXTENT);
-	return n;
-}
-
-void content_unpin(struct content *c)
-{
-	mutex_lock(&c->lock);
-	c->pins--;
-	mutex_unlock(&c->lock);
 }
 
 /* ---- eviction ---- */
 
-static void remove_extent(struct blocks *b, struct content *c,
-			  const struct entry *e)
+static bool is_pinned_locked(const struct content *c, uint32_t ext)
+	REQUIRES(c->lock)
 {
-	uint8_t key[16];
-	char path[4096];
-	struct stat st;
-	int fd;
-
-	db_key(&e->key, key);
-	batch_del(b->batch, KV_EXTENT, (struct slice){ key, 16 });
-	data_path(b, e->key.cid, path, sizeof(path));
-	fd = fsio()->open(path, O_RDWR, 0);
-	if (fd < 0)
-		return;
-	if (fsio()->punch(fd, e->key.index * CACHE_EXTENT, CACHE_EXTENT))
-		log_debug("cache", "cannot punch a hole");
-	if (fstat(fd, &st) == 0 && st.st_blocks == 0) {
-		/* what other extents may claim to hold here is zeros */
-		fsio()->unlink(path);
-		if (c && c->fd >= 0) {
-			close(c->fd);
-			c->fd = -1;
-		}
-	}
-	close(fd);
+	return ext < c->nextents && c->extents[ext] && c->extents[ext]->pins;
 }
 
-static bool evict_entry_locked(struct blocks *b, struct entry *e)
-	REQUIRES(b->lock)
+/* For evict_pick, which runs under blocks.lock. */
+static bool is_busy(struct evict_key key, void *arg) UNCHECKED
 {
-	struct map_node *n = map_find(&b->contents, hash_u64(e->key.cid),
-				      &e->key.cid);
-	struct content *c = n ? container_of(n, struct content, node) : NULL;
-	bool pinned = false;
+	struct content *c = blocks_find_locked(arg, key.cid);
+	bool pinned;
 
+	if (!c)
+		return false;
+	mutex_lock(&c->lock);
+	pinned = is_pinned_locked(c, key.ext);
+	mutex_unlock(&c->lock);
+	return pinned;
+}
+
+static int stop_at_first(struct slice key, struct slice val, void *arg)
+{
+	return 1;
+}
+
+/* Closes the file of an open content; false if somebody reads from it. */
+static bool close_unused(struct blocks *b, uint64_t cid)
+{
+	struct content *c;
+	bool used = false;
+
+	mutex_lock(&b->lock);
+	c = blocks_find_locked(b, cid);
 	if (c) {
 		mutex_lock(&c->lock);
-		pinned = c->pins > 0;
-		if (!pinned && c->extents[e->key.index])
-			c->extents[e->key.index]->present = 0;
-	}
-	if (!pinned) {
-		remove_extent(b, c, e);
-		b->evicted_bytes += (uint64_t)e->pages * PAGE;
-		b->evicted_extents++;
-		entry_drop_locked(b, e);
-	}
-	if (c)
+		used = c->pins > 0;
+		if (!used)
+			content_close_locked(c);
 		mutex_unlock(&c->lock);
-	return !pinned;
-}
-
-static struct entry *victim_locked(struct blocks *b)
-	REQUIRES(b->lock)
-{
-	struct entry *oldest = NULL;
-
-	for (int i = 0; i < SAMPLES; i++) {
-		struct entry *e = b->entries[rand_below(b->nentries)];
-
-		if (!oldest || e->stamp < oldest->stamp)
-			oldest = e;
 	}
-	return oldest;
-}
-
-static bool over_locked(struct blocks *b, uint64_t need) REQUIRES(b->lock)
-{
-	uint64_t available, total;
-
-	if (b->max_bytes && b->data_bytes + need > b->max_bytes)
-		return true;
-	return fsio()->space(b->dir, &available, &total) == 0 &&
-	       available < b->min_free + need;
-}
-
-static bool make_room(struct content *c, uint64_t need)
-{
-	struct blocks *b = c->blocks;
-	bool over;
-	int tries = 0;
-
-	mutex_lock(&b->lock);
-	while ((over = over_locked(b, need)) && b->nentries && tries < TRIES)
-		if (!evict_entry_locked(b, victim_locked(b)))
-			tries++;
-	b->disk_full = over;
 	mutex_unlock(&b->lock);
-	return !over;
+	return !used;
 }
 
-/* ---- writing ---- */
-
-static uint32_t extent_pages(const struct content *c,
-			     const struct record_extent *e, uint64_t index)
+bool blocks_unlink_unused(struct blocks *b, uint64_t cid)
 {
-	uint32_t pages = 0;
+	struct extent_db_key k;
+	struct slice prefix = extent_db_key(&k, cid, 0);
+	char path[BLOCK_PATH_MAX];
+	int err;
 
-	for (unsigned i = 0; i < EXTENT_BLOCKS; i++)
-		if (e->present >> i & 1)
-			pages += (block_bytes(c, index * EXTENT_BLOCKS + i) +
-				  PAGE - 1) /
-				 PAGE;
-	return pages;
+	prefix.n = 8;
+	if (batch_scan(b->batch, KV_EXTENT, prefix, (struct slice){ 0 },
+		       stop_at_first, NULL) != 0 ||
+	    !close_unused(b, cid))
+		return false;
+	blocks_path(b, cid, path);
+	err = fsio()->unlink(path);
+	return !err || err == -ENOENT;
 }
 
-/* Bytes first, then the map. */
-static int store_blocks(struct content *c, uint64_t off, const uint8_t *data,
-			size_t len)
+static int punch_extent(struct blocks *b, struct evict_key key)
 {
-	struct record_extent *e;
-	ssize_t n;
-	int fd;
+	char path[BLOCK_PATH_MAX];
+	int fd, err;
 
-	mutex_lock(&c->lock);
-	fd = file_locked(c, true);
-	n = fd < 0 ? fd : fsio()->pwrite(fd, data, len, off);
-	if (n == (ssize_t)len) {
-		e = extent_locked(c, off / CACHE_EXTENT);
-		for (size_t at = 0; at < len; at += CACHE_BLOCK) {
-			unsigned i = (off + at) / CACHE_BLOCK % EXTENT_BLOCKS;
-			size_t m = len - at < CACHE_BLOCK ? len - at :
-							    CACHE_BLOCK;
-
-			e->crc[i] = crc32c(0, data + at, m);
-			e->present |= 1ull << i;
-		}
-		e->pages = extent_pages(c, e, off / CACHE_EXTENT);
-		save_locked(c, off / CACHE_EXTENT);
-	}
-	mutex_unlock(&c->lock);
-	return n < 0 ? (int)n : n == (ssize_t)len ? 0 : -EIO;
-}
-
-/* The extent may have been evicted again in between. */
-static void account(struct content *c, uint64_t index)
-{
-	struct extent_key k = { c->cid, index };
-	struct blocks *b = c->blocks;
-
-	mutex_lock(&b->lock);
-	mutex_lock(&c->lock);
-	if (c->extents[index] && c->extents[index]->present)
-		entry_set_locked(b, &k, c->extents[index]->pages);
-	mutex_unlock(&c->lock);
-	mutex_unlock(&b->lock);
-}
-
-int content_write(struct content *c, uint64_t off, const void *data, size_t len)
-{
-	const uint8_t *p = data;
-	int err = 0;
-
-	batch_room(c->blocks->batch);
-	while (len > 0 && !err) {
-		size_t n = CACHE_EXTENT - off % CACHE_EXTENT;
-
-		if (n > len)
-			n = len;
-		if (!make_room(c, n + PAGE))
-			return -ENOSPC;
-		err = store_blocks(c, off, p, n);
-		if (!err)
-			account(c, off / CACHE_EXTENT);
-		off += n;
-		p += n;
-		len -= n;
-	}
+	if (blocks_unlink_unused(b, key.cid))
+		return 0;
+	blocks_path(b, key.cid, path);
+	fd = fsio()->open(path, O_RDWR, 0);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	err = fsio()->punch(fd, (off_t)key.ext * CACHE_EXTENT, CACHE_EXTENT);
+	close(fd);
+	if (err)
+		log_warn("cache", "cannot free a part of %s: %s", path,
+			 strerror(-err));
 	return err;
 }
 
-void blocks_drop(struct blocks *b, uint64_t cid)
+/* Whoever wrote to it since it was chosen may have counted it anew. */
+static void delete_record_locked(struct blocks *b, struct evict_key key)
+	REQUIRES(b->lock)
 {
+	struct extent_db_key k;
+
+	batch_del(b->batch, KV_EXTENT, extent_db_key(&k, key.cid, key.ext));
+	(void)evict_remove(b->evict, key);
+}
+
+/* The record goes, unless somebody came to read it. */
+static bool forget_extent(struct blocks *b, struct evict_key key)
+{
+	struct content *c;
+	bool pinned = false;
+
 	mutex_lock(&b->lock);
-	for (size_t i = 0; i < b->nentries;) {
-		if (b->entries[i]->key.cid == cid &&
-		    evict_entry_locked(b, b->entries[i]))
-			continue;
-		i++;
+	c = blocks_find_locked(b, key.cid);
+	if (!c) {
+		delete_record_locked(b, key);
+	} else {
+		mutex_lock(&c->lock);
+		pinned = is_pinned_locked(c, key.ext);
+		if (!pinned) {
+			content_clear_locked(c, key.ext);
+			delete_record_locked(b, key);
+		}
+		mutex_unlock(&c->lock);
 	}
+	mutex_unlock(&b->lock);
+	return !pinned;
+}
+
+/* -EBUSY: it is being read. Another error: the room was not freed. */
+static int evict_one(struct blocks *b, struct evict_key key)
+{
+	struct mutex *stripe = blocks_stripe(b, key.cid);
+	int err = -EBUSY;
+
+	mutex_lock(stripe);
+	if (forget_extent(b, key))
+		err = punch_extent(b, key);
+	mutex_unlock(stripe);
+	return err;
+}
+
+/* Chooses a victim and evicts it, with the lock let go meanwhile. False: there
+ * is none, or the disk does not free it; it still counts then. */
+static bool evict_next_locked(struct blocks *b) REQUIRES(b->lock)
+{
+	struct evict_use use = { .age = 0 };
+	uint64_t bytes;
+	int err;
+
+	if (!evict_pick(b->evict, is_busy, b, &use.key, &use.pages))
+		return false;
+	bytes = (uint64_t)use.pages * BLOCK_PAGE;
+	b->leaving += bytes;
+	mutex_unlock(&b->lock);
+	err = evict_one(b, use.key);
+	mutex_lock(&b->lock);
+	b->leaving -= bytes;
+	if (err) {
+		(void)evict_load(b->evict, &use);
+		return err == -EBUSY;
+	}
+	b->evicted_bytes += bytes;
+	b->evicted_extents++;
+	return true;
+}
+
+/* The database grows by what is pending before we hear of it. */
+enum { DB_AHEAD = 1 << 20 };
+
+enum room { ROOM, NO_BUDGET, NO_DISK };
+
+static enum room measure_locked(struct blocks *b, uint64_t need)
+	REQUIRES(b->lock)
+{
+	uint64_t db = __atomic_load_n(&b->db_bytes, __ATOMIC_RELAXED);
+	uint64_t data = evict_pages(b->evict) * BLOCK_PAGE + b->leaving;
+	uint64_t budget = UINT64_MAX / 2, disk = budget, total;
+
+	if (b->max_bytes)
+		budget = b->max_bytes > db + data ? b->max_bytes - db - data :
+						    0;
+	if (fsio()->space(b->dir, &disk, &total) == 0)
+		disk = disk > b->min_free ? disk - b->min_free : 0;
+	need += b->reserved + DB_AHEAD;
+	/* The policy counts in shares of what there is to share. */
+	evict_set_capacity(b->evict, (data + (budget < disk ? budget : disk)) /
+					     BLOCK_PAGE);
+	if (disk < need)
+		return NO_DISK;
+	return budget < need ? NO_BUDGET : ROOM;
+}
+
+static void note_room_locked(struct blocks *b, enum room room) REQUIRES(b->lock)
+{
+	static const char *const why[] = {
+		[NO_BUDGET] = "all data in the cache is being read or "
+			      "--cache-size is too small: new data is not kept",
+		[NO_DISK] = "the disk is full up to --min-free: new data is "
+			    "not kept",
+	};
+
+	if (why[room] && b->no_room != why[room])
+		log_warn("cache", "%s: %s", b->dir, why[room]);
+	b->no_room = why[room];
+}
+
+int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
+{
+	enum room room;
+	uint64_t before;
+
+	mutex_lock(&b->lock);
+	before = b->evicted_bytes;
+	while ((room = measure_locked(b, bytes)) != ROOM ||
+	       (force && b->evicted_bytes - before < bytes))
+		if (!evict_next_locked(b))
+			break;
+	if (room == ROOM)
+		b->reserved += bytes;
+	note_now_locked(b);
+	note_room_locked(b, room);
+	mutex_unlock(&b->lock);
+	return room == ROOM ? 0 : -ENOSPC;
+}
+
+void blocks_set_db_bytes(struct blocks *b, uint64_t bytes)
+{
+	__atomic_store_n(&b->db_bytes, bytes, __ATOMIC_RELAXED);
+	mutex_lock(&b->lock);
+	while (measure_locked(b, 0) != ROOM && evict_next_locked(b))
+		;
+	note_now_locked(b);
 	mutex_unlock(&b->lock);
 }

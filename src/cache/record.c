@@ -11,7 +11,7 @@
  *   form     bits 0-1 etag: none, packed, packed "-N", text; the others say
  *            which of size, mtime, cid and blob follow and whether a time is
  *            in nanoseconds
- *   extent   | version form | epoch | stamp | pages | bitmap? | crc LE32... |
+ *   extent   | version form | epoch | pages | bitmap? | crc LE32... |
  *   form     bitmap is: block 0 only, all 64, or 8 bytes LE
  */
 #include "cache/record.h"
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1 << 4, VERSION_MASK = 0xF0 };
+enum { VERSION = 2 << 4, VERSION_MASK = 0xF0 };
 
 enum dentry_form {
 	ETAG_NONE = 0,
@@ -439,7 +439,6 @@ void record_extent_encode(struct buf *out, const struct record_extent *e)
 
 	buf_addch(out, (char)(VERSION | form));
 	put_varint(out, e->epoch);
-	put_varint(out, e->stamp);
 	put_varint(out, e->pages);
 	if (form == BITMAP_BYTES)
 		put_le(out, e->present, 8);
@@ -456,19 +455,28 @@ int record_extent_decode(const void *p, size_t n, struct record_extent *e)
 	memset(e, 0, sizeof(*e));
 	form = get_head(&in, BITMAP_BYTES);
 	e->epoch = get_varint(&in);
-	e->stamp = get_u32(&in);
 	e->pages = get_u32(&in);
 	if (form == BITMAP_BYTES)
 		e->present = get_le(&in, 8);
 	else
 		e->present = form == BITMAP_ALL ? UINT64_MAX : 1;
-	if (bitmap_form(e->present) != form || !e->present ||
+	if (bitmap_form(e->present) != form || !e->present || !e->pages ||
 	    e->pages > CACHE_EXTENT / 4096)
 		in.bad = true;
 	for (int i = 0; i < EXTENT_BLOCKS && !in.bad; i++)
 		if (e->present >> i & 1)
 			e->crc[i] = (uint32_t)get_le(&in, 4);
 	return finish(&in);
+}
+
+int record_extent_peek(const void *p, size_t n, uint32_t *pages)
+{
+	struct in in = { p, (const uint8_t *)p + n, false };
+
+	get_head(&in, BITMAP_BYTES);
+	get_varint(&in);
+	*pages = get_u32(&in);
+	return in.bad || !*pages || *pages > CACHE_EXTENT / 4096 ? -EBADMSG : 0;
 }
 
 /* ---- state ---- */
@@ -494,12 +502,12 @@ static void get_text(struct in *in, char *s, size_t max)
 
 void record_state_encode(struct buf *out, const struct record_state *s)
 {
-	buf_addch(out, (char)(VERSION | s->clean | s->writable << 1));
+	buf_addch(out, (char)(VERSION | s->clean | s->writable << 1 |
+			      s->damaged << 2));
 	put_signed(out, s->distrust_ns);
 	put_varint(out, s->epoch);
 	put_varint(out, s->next_ino);
 	put_varint(out, s->next_cid);
-	put_varint(out, s->data_bytes);
 	put_text(out, s->boot_id);
 	put_text(out, s->identity);
 }
@@ -509,15 +517,15 @@ int record_state_decode(const void *p, size_t n, struct record_state *s)
 	struct in in = { p, (const uint8_t *)p + n, false };
 
 	memset(s, 0, sizeof(*s));
-	uint8_t flags = get_head(&in, 3);
+	uint8_t flags = get_head(&in, 7);
 
 	s->clean = flags & 1;
 	s->writable = flags & 2;
+	s->damaged = flags & 4;
 	s->distrust_ns = get_signed(&in);
 	s->epoch = get_varint(&in);
 	s->next_ino = get_varint(&in);
 	s->next_cid = get_varint(&in);
-	s->data_bytes = get_varint(&in);
 	get_text(&in, s->boot_id, sizeof(s->boot_id));
 	get_text(&in, s->identity, sizeof(s->identity));
 	return finish(&in);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fsio.h"
 #include "io/fetch.h"
 
 enum {
@@ -266,8 +267,8 @@ static uint64_t ready_locked(struct fill_file *file, uint64_t off, uint64_t len)
 	return (pos < end ? pos : end) - off;
 }
 
-/* Copies what ready_locked promised: 0, -EAGAIN if the cache dropped some of
- * it since, -EIO if it cannot be read. */
+/* Copies what ready_locked promised: 0, or -EAGAIN if the cache dropped some of
+ * it since or cannot read it. */
 static int gather_locked(struct fill_file *file, uint64_t off, size_t len,
 			 uint8_t *to) REQUIRES(file->lock)
 {
@@ -284,12 +285,15 @@ static int gather_locked(struct fill_file *file, uint64_t off, size_t len,
 			memcpy(to, fetch->chunk->data + (off - fetch->off), n);
 		} else {
 			n = content_pin(file->content, off, end - off, &fd);
-			if (n && pread(fd, to, n, off) != (ssize_t)n) {
-				content_unpin(file->content);
-				return -EIO;
+			if (n &&
+			    fsio()->pread(fd, to, n, (off_t)off) !=
+				    (ssize_t)n) {
+				content_unpin(file->content, off, n);
+				content_distrust(file->content, off, n);
+				return -EAGAIN;
 			}
 			if (n)
-				content_unpin(file->content);
+				content_unpin(file->content, off, n);
 		}
 		if (n == 0)
 			return -EAGAIN;
@@ -552,7 +556,7 @@ void fill_read(struct fill_file *file, struct fill_read *r)
 {
 	struct fill_stats *stats = &file->fills->stats;
 	struct content *c = file->content;
-	uint64_t n = 0;
+	uint64_t off = r->off, n = 0;
 
 	list_init(&r->link);
 	r->parked = false;
@@ -579,12 +583,12 @@ void fill_read(struct fill_file *file, struct fill_read *r)
 		r->got = r->len;
 		content_ref(c);
 		r->done(r);
-		content_unpin(c);
+		content_unpin(c, off, n);
 		content_put(c);
 		return;
 	}
 	if (n)
-		content_unpin(c);
+		content_unpin(c, off, n);
 	ask(file, r, true);
 }
 

@@ -87,7 +87,7 @@ static long right_bytes(struct cache *c, uint64_t cid)
 			sum = -1;
 		else
 			sum += (long)n;
-		content_unpin(content);
+		content_unpin(content, off, n);
 		off += n;
 	}
 	content_put(content);
