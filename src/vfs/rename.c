@@ -234,6 +234,7 @@ static void copy_small(struct vfs *v, struct batch *b,
 	store_req_init(&j->req, STORE_COPY);
 	j->req.key = j->to;
 	j->req.source_key = e->name;
+	j->req.source_if_match = e->etag.s[0] ? e->etag.s : NULL;
 	j->req.done = copy_done;
 	store_submit(v->config.store, &j->req);
 }
