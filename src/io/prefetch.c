@@ -48,6 +48,16 @@ static void grow(struct prefetch_cursor *c, bool stalled, uint64_t max_window)
 	c->window = min_u64(c->window, max_window);
 }
 
+/* On a boundary that other GETs end on, too, and no crumb left at the end of
+ * the file: a GET of a few blocks costs as much as a large one. */
+static uint64_t window_end(const struct prefetch_cursor *c, uint64_t size)
+{
+	uint64_t end = c->next + c->window + PREFETCH_FIRST - 1;
+
+	end -= end % PREFETCH_FIRST;
+	return end + PREFETCH_FIRST > size ? size : end;
+}
+
 void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 		   uint64_t len, bool stalled, uint64_t max_window,
 		   uint64_t *from, uint64_t *to)
@@ -76,7 +86,7 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	    c->window - min_u64(c->window / 2, PREFETCH_STEP))
 		return;
 	*from = c->ahead;
-	*to = min_u64(c->next + c->window, size);
+	*to = window_end(c, size);
 	if (*to < *from)
 		*to = *from;
 	else if (*to<size && * to - *from> PREFETCH_STEP)

@@ -100,6 +100,24 @@ static void test_begun(void)
 	CHECK(to > from);
 }
 
+static void test_crumbs(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, asked = MIB, gets = 0;
+
+	CASE("a file whose first MiB is here takes one more request");
+	for (uint64_t off = 0; off < 2 * MIB; off += MIB / 8) {
+		prefetch_note(&p, 2 * MIB + 5, off, MIB / 8, false, 64 * MIB,
+			      &from, &to);
+		if (to > asked) {
+			asked = to;
+			gets++;
+		}
+	}
+	CHECK_INT(asked, 2 * MIB + 5);
+	CHECK_INT(gets, 1);
+}
+
 int main(void)
 {
 	test_sequential();
@@ -108,5 +126,6 @@ int main(void)
 	test_end();
 	test_even();
 	test_begun();
+	test_crumbs();
 	return check_done();
 }
