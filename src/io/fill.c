@@ -285,9 +285,8 @@ static int gather_locked(struct fill_file *file, uint64_t off, size_t len,
 			memcpy(to, fetch->chunk->data + (off - fetch->off), n);
 		} else {
 			n = content_pin(file->content, off, end - off, &fd);
-			if (n &&
-			    fsio()->pread(fd, to, n, (off_t)off) !=
-				    (ssize_t)n) {
+			if (n && fsio()->pread(fd, to, n, (off_t)off) !=
+					 (ssize_t)n) {
 				content_unpin(file->content, off, n);
 				content_distrust(file->content, off, n);
 				return -EAGAIN;
@@ -353,14 +352,16 @@ static void unpark_locked(struct fill_read *r)
 	r->parked = false;
 }
 
-/* Is any fetch bringing bytes of r? */
+/* Will bytes of r arrive yet? What has arrived and is being stored wakes
+ * nobody again. */
 static bool under_way_locked(struct fill_file *file, const struct fill_read *r)
 	REQUIRES(file->lock)
 {
 	list_for_each(n, &file->fetches) {
 		struct fetch *fetch = list_entry(n, struct fetch, link);
 
-		if (overlaps(r, fetch->off, fetch->len))
+		if (fetch->state == FETCH_FLYING &&
+		    overlaps(r, fetch->off, fetch->len))
 			return true;
 	}
 	return false;
