@@ -84,7 +84,7 @@ struct content {
 	/* guarded by lock */
 	unsigned pins; /* of all extents */
 	int fd; /* -1 until needed */
-	uint64_t file_end; /* the file is at least so long, while fd >= 0 */
+	uint64_t file_end; /* its length when it was opened, while fd >= 0 */
 	struct extent **extents; /* NULL: not loaded */
 	size_t nextents;
 	uint64_t complete_to; /* bytes from 0 present without a gap, or less */

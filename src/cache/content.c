@@ -123,25 +123,11 @@ uint64_t content_size(const struct content *c)
 
 /* ---- the map ---- */
 
-static struct extent *extent_locked(struct content *c, uint64_t ext)
-	REQUIRES(c->lock)
+static size_t block_bytes(const struct content *c, uint64_t block)
 {
-	struct extent *e = c->extents[ext];
-	struct extent_db_key k;
-	struct buf val;
+	uint64_t off = block * CACHE_BLOCK;
 
-	if (e)
-		return e;
-	e = c->extents[ext] = xcalloc(1, sizeof(*e));
-	buf_init(&val, RECORD_MAX);
-	if (batch_get(c->blocks->batch, KV_EXTENT,
-		      extent_db_key(&k, c->cid, ext), &val) ||
-	    record_extent_decode(val.data, val.len, &e->rec)) {
-		memset(e, 0, sizeof(*e));
-		e->rec.epoch = c->blocks->epoch;
-	}
-	buf_release(&val);
-	return e;
+	return c->size - off < CACHE_BLOCK ? c->size - off : CACHE_BLOCK;
 }
 
 static void save_locked(struct content *c, uint64_t ext) REQUIRES(c->lock)
@@ -168,6 +154,56 @@ static void lower_complete_locked(struct content *c, uint64_t off)
 {
 	if (c->complete_to > off)
 		c->complete_to = off;
+}
+
+/* The block's bytes are worth nothing. They are left where they are: a writer
+ * may be replacing them right now. */
+static void drop_block_locked(struct content *c, uint64_t block)
+	REQUIRES(c->lock)
+{
+	uint64_t ext = block / EXTENT_BLOCKS;
+
+	lower_complete_locked(c, block * CACHE_BLOCK);
+	c->extents[ext]->rec.present &= ~(1ull << block % EXTENT_BLOCKS);
+	save_locked(c, ext);
+	log_warn("cache", "a damaged block was dropped");
+	__atomic_add_fetch(&c->blocks->verify_failures, 1, __ATOMIC_RELAXED);
+}
+
+/* A file that was cut: what the map has beyond its end is not there, nor when
+ * a later block makes it longer again. */
+static void clip_locked(struct content *c, uint64_t ext) REQUIRES(c->lock)
+{
+	uint64_t present = c->extents[ext]->rec.present;
+
+	for (uint64_t block = ext * EXTENT_BLOCKS; present;
+	     block++, present >>= 1)
+		if (present & 1 && block * CACHE_BLOCK + block_bytes(c, block) >
+					   c->file_end)
+			drop_block_locked(c, block);
+}
+
+static struct extent *extent_locked(struct content *c, uint64_t ext)
+	REQUIRES(c->lock)
+{
+	struct extent *e = c->extents[ext];
+	struct extent_db_key k;
+	struct buf val;
+
+	if (e)
+		return e;
+	e = c->extents[ext] = xcalloc(1, sizeof(*e));
+	buf_init(&val, RECORD_MAX);
+	if (batch_get(c->blocks->batch, KV_EXTENT,
+		      extent_db_key(&k, c->cid, ext), &val) ||
+	    record_extent_decode(val.data, val.len, &e->rec)) {
+		memset(e, 0, sizeof(*e));
+		e->rec.epoch = c->blocks->epoch;
+	}
+	buf_release(&val);
+	if (c->fd >= 0)
+		clip_locked(c, ext);
+	return e;
 }
 
 void content_clear_locked(struct content *c, uint64_t ext)
@@ -238,13 +274,6 @@ bool content_complete(struct content *c)
 	return complete;
 }
 
-static size_t block_bytes(const struct content *c, uint64_t block)
-{
-	uint64_t off = block * CACHE_BLOCK;
-
-	return c->size - off < CACHE_BLOCK ? c->size - off : CACHE_BLOCK;
-}
-
 static uint32_t count_pages(const struct content *c,
 			    const struct record_extent *rec, uint64_t ext)
 {
@@ -301,6 +330,9 @@ static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
 	}
 	c->file_end = (uint64_t)st.st_size;
 	c->fd = fd;
+	for (size_t i = 0; i < c->nextents; i++)
+		if (c->extents[i])
+			clip_locked(c, i);
 	return fd;
 }
 
@@ -342,20 +374,6 @@ static bool is_sound_locked(struct content *c, uint64_t block) REQUIRES(c->lock)
 	return sound;
 }
 
-/* The block's bytes are worth nothing. They are left where they are: a writer
- * may be replacing them right now. */
-static void drop_block_locked(struct content *c, uint64_t block)
-	REQUIRES(c->lock)
-{
-	uint64_t ext = block / EXTENT_BLOCKS;
-
-	lower_complete_locked(c, block * CACHE_BLOCK);
-	c->extents[ext]->rec.present &= ~(1ull << block % EXTENT_BLOCKS);
-	save_locked(c, ext);
-	log_warn("cache", "a damaged block was dropped");
-	__atomic_add_fetch(&c->blocks->verify_failures, 1, __ATOMIC_RELAXED);
-}
-
 static bool verified_locked(struct content *c, uint64_t block) REQUIRES(c->lock)
 {
 	struct extent *e = extent_locked(c, block / EXTENT_BLOCKS);
@@ -382,11 +400,7 @@ static uint64_t trusted_locked(struct content *c, uint64_t off, uint64_t n)
 	uint64_t block = off / CACHE_BLOCK;
 
 	for (; block * CACHE_BLOCK < off + n; block++) {
-		uint64_t end = block * CACHE_BLOCK + block_bytes(c, block);
-
-		if (end > c->file_end)
-			drop_block_locked(c, block);
-		else if (verified_locked(c, block))
+		if (verified_locked(c, block))
 			continue;
 		return block * CACHE_BLOCK > off ? block * CACHE_BLOCK - off :
 						   0;
@@ -440,7 +454,9 @@ uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd)
 	n = present_locked(c, off, len);
 	if (n)
 		fd = file_locked(c, false);
-	n = n && fd >= 0 ? trusted_locked(c, off, n) : 0;
+	n = n && fd >= 0 ? present_locked(c, off, len) : 0;
+	if (n)
+		n = trusted_locked(c, off, n);
 	if (n) {
 		count_pins_locked(c, off, n, 1);
 		*ret_fd = fd;
@@ -514,8 +530,6 @@ static uint32_t publish_locked(struct content *c, const struct piece *p)
 		e->verified |= 1ull << block;
 	}
 	e->rec.pages = count_pages(c, &e->rec, ext);
-	if (c->file_end < p->off + p->len)
-		c->file_end = p->off + p->len;
 	save_locked(c, ext);
 	return e->rec.pages;
 }

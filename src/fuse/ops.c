@@ -316,6 +316,7 @@ static void reply_read(struct read_job *j)
 	struct fill_read *r = &j->read.fill;
 	struct fuse_bufvec vec = FUSE_BUFVEC_INIT(r->got);
 	char copy[COPY_BYTES];
+	struct stat st;
 	ssize_t n;
 
 	if (r->error) {
@@ -328,6 +329,9 @@ static void reply_read(struct read_job *j)
 			fuse_reply_buf(j->req, copy, n);
 		else
 			fuse_reply_err(j->req, EIO);
+	} else if (fstat(r->fd, &st) ||
+		   st.st_size < r->fd_off + (off_t)r->got) {
+		fuse_reply_err(j->req, EIO); /* short would look like the end */
 	} else {
 		vec.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK |
 				   FUSE_BUF_FD_RETRY;
