@@ -56,12 +56,16 @@ class Server:
         self.secret_file = os.path.join(self.dir, "secret")
         with open(self.secret_file, "w") as f:
             f.write(SECRET)
-        data = os.path.join(self.dir, "data")
-        os.mkdir(data)
+        os.mkdir(os.path.join(self.dir, "data"))
+        self.options = options
+        self.start()
+
+    def start(self, *more):
         self.process = subprocess.Popen(
-            [R2SIM, "--data", data, "--bucket", BUCKET, "--access-key", KEY,
-             "--secret-key-file", self.secret_file, "--die-with-parent",
-             *options], stdout=subprocess.PIPE, text=True)
+            [R2SIM, "--data", os.path.join(self.dir, "data"), "--bucket",
+             BUCKET, "--access-key", KEY, "--secret-key-file",
+             self.secret_file, "--die-with-parent", *self.options, *more],
+            stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline().split()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
@@ -134,12 +138,13 @@ class Server:
     def kill(self):
         self.process.kill()
         self.process.wait(20)
+        self.process.stdout.close()
 
     def stop(self):
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(1)
         except subprocess.TimeoutExpired:
             self.kill()  # stalled answers sleep on
         self.process.stdout.close()
