@@ -12,6 +12,9 @@
 
 struct job {
 	struct task task;
+	struct list link; /* ops_context.jobs */
+	bool stores; /* its end is the end of an upload: never cut short
+		      * because the mount ends */
 	fuse_req_t req;
 	struct store_interrupt *interrupt;
 	/* Replies and returns 0, or returns -errno; -EAGAIN under nowait. */
@@ -33,6 +36,8 @@ struct job {
 void job_start(struct job *tried);
 /* Ends the interrupt's reach: before the request is answered. */
 void job_settle(struct job *j);
+/* Interrupts all jobs but those that store: the mount ends. */
+void jobs_interrupt(struct ops_context *c);
 /* Answers with an entry that counts as a lookup. */
 void job_reply_entry(struct job *j, const struct vfs_entry *e);
 

@@ -5,6 +5,8 @@
 #ifndef FUSE_OPS_H
 #define FUSE_OPS_H
 
+#include "base/list.h"
+#include "base/lock.h"
 #include "fuse/session.h"
 
 struct ops_context {
@@ -14,6 +16,8 @@ struct ops_context {
 	void *arg;
 	unsigned pending; /* atomic: requests that other threads will answer;
 			   * the session may not go before they have */
+	struct mutex lock;
+	struct list jobs; /* guarded by lock: those on waiting threads */
 };
 
 struct fuse_lowlevel_ops;

@@ -21,6 +21,8 @@ struct session_config {
 	/* the kernel has answered: the mount works. Called once. */
 	void (*ready)(void *arg);
 	void (*hangup)(void *arg); /* SIGHUP */
+	/* No more requests come: end what callers only wait to read. */
+	void (*ending)(void *arg);
 	void *arg;
 };
 

@@ -42,6 +42,7 @@ struct inode {
 	uint64_t cid;
 	uint64_t opened_cid; /* content of the last open: page cache holds it */
 	char *etag;
+	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
 	unsigned asked; /* single requests since the last listing */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */

@@ -76,6 +76,13 @@ static void on_ready(void *arg)
 	}
 }
 
+static void on_ending(void *arg)
+{
+	struct mount *m = arg;
+
+	fills_cancel(m->fills);
+}
+
 static void on_hangup(void *arg)
 {
 	struct mount *m = arg;
@@ -267,8 +274,10 @@ static void tear_down(struct mount *m)
 	vfs_stop(m->vfs);
 	control_destroy(m->control);
 	tasks_destroy(m->waiting);
-	if (m->fills)
+	if (m->fills) {
+		fills_cancel(m->fills);
 		fills_wait(m->fills);
+	}
 	tasks_destroy(m->disk);
 	vfs_destroy(m->vfs);
 	writebacks_destroy(m->writebacks);
@@ -309,6 +318,7 @@ static int serve(struct mount *m)
 				     .tasks = m->waiting,
 				     .ready = on_ready,
 				     .hangup = on_hangup,
+				     .ending = on_ending,
 				     .arg = m };
 	char why[WHY] = "";
 	int err;

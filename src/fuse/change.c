@@ -306,7 +306,7 @@ static void start_flush(fuse_req_t req, fuse_ino_t ino,
 			struct fuse_file_info *fi)
 {
 	struct job j = { .req = req, .call = call_flush, .ino = ino,
-			 .fi = *fi };
+			 .stores = true, .fi = *fi };
 
 	job_start(&j);
 }

@@ -115,12 +115,28 @@ static void job_run(struct task *t)
 
 	if (err)
 		job_error(j, err);
+	mutex_lock(&c->lock);
+	list_del(&j->link);
+	mutex_unlock(&c->lock);
 	job_free(j);
 	ops_end(c);
 }
 
+void jobs_interrupt(struct ops_context *c)
+{
+	mutex_lock(&c->lock);
+	list_for_each(n, &c->jobs) {
+		struct job *j = list_entry(n, struct job, link);
+
+		if (!j->stores)
+			store_interrupt_raise(j->interrupt);
+	}
+	mutex_unlock(&c->lock);
+}
+
 void job_start(struct job *tried)
 {
+	struct ops_context *c = ops_context(tried->req);
 	const struct vfs_ctx ctx = { .nowait = true };
 	int err = tried->call(tried, &ctx);
 	struct job *j;
@@ -140,9 +156,12 @@ void job_start(struct job *tried)
 	}
 	j->interrupt = store_interrupt_create();
 	j->task.run = job_run;
-	ops_begin(ops_context(j->req));
+	ops_begin(c);
+	mutex_lock(&c->lock);
+	list_add_tail(&c->jobs, &j->link);
+	mutex_unlock(&c->lock);
 	fuse_req_interrupt_func(j->req, job_interrupted, j);
-	tasks_submit(ops_context(j->req)->tasks, &j->task);
+	tasks_submit(c->tasks, &j->task);
 }
 
 /* ---- replies ---- */

@@ -30,7 +30,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
-#include "fuse/ops.h"
+#include "fuse/job.h"
 
 enum { PENDING_US = 1000 };
 
@@ -265,6 +265,8 @@ static int serve(struct session *s)
 		return -err;
 	err = loop(s);
 	vfs_listen(s->context->vfs, NULL, NULL);
+	jobs_interrupt(s->context);
+	s->config->ending(s->config->arg);
 	while (__atomic_load_n(&s->context->pending, __ATOMIC_ACQUIRE))
 		usleep(PENDING_US);
 	atomic_store(&s->over, true);
@@ -276,8 +278,10 @@ static int serve(struct session *s)
 int session_run(struct vfs *v, const struct session_config *config, char *why,
 		size_t why_len)
 {
-	struct ops_context context = { v, config->tasks, config->ready,
-				       config->arg, 0 };
+	struct ops_context context = { .vfs = v,
+				       .tasks = config->tasks,
+				       .ready = config->ready,
+				       .arg = config->arg };
 	struct session s = { .config = config, .context = &context };
 	char *options = mount_options(config);
 	char name[] = "r2fs", flag[] = "-o";
@@ -285,6 +289,8 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	int err = -EIO;
 
+	mutex_init(&context.lock);
+	list_init(&context.jobs);
 	s.se = fuse_session_new(&args, &ops_table, ops_table_size, &context);
 	if (!s.se) {
 		snprintf(why, why_len,
@@ -303,6 +309,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 		fuse_session_destroy(s.se);
 	fuse_opt_free_args(&args);
 	free(options);
+	mutex_release(&context.lock);
 	return err;
 }
 

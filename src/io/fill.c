@@ -72,6 +72,47 @@ void fills_wait(struct fills *f)
 	mutex_unlock(&f->lock);
 }
 
+struct files {
+	struct fill_file **v;
+	size_t n;
+};
+
+static void collect(struct map_node *n, void *arg)
+{
+	struct files *all = arg;
+	struct fill_file *file = container_of(n, struct fill_file, node);
+
+	all->v = xrealloc(all->v, (all->n + 1) * sizeof(*all->v));
+	all->v[all->n++] = file;
+	file->refs++;
+}
+
+static void cancel_file(struct fill_file *file)
+{
+	mutex_lock(&file->lock);
+	list_for_each(l, &file->fetches) {
+		struct fetch *fetch = list_entry(l, struct fetch, link);
+
+		if (fetch->state == FETCH_FLYING)
+			store_cancel(file->fills->config.store, &fetch->req);
+	}
+	mutex_unlock(&file->lock);
+}
+
+void fills_cancel(struct fills *f)
+{
+	struct files all = { 0 };
+
+	mutex_lock(&f->lock);
+	map_each(&f->files, collect, &all);
+	mutex_unlock(&f->lock);
+	for (size_t i = 0; i < all.n; i++) {
+		cancel_file(all.v[i]);
+		file_put(all.v[i]);
+	}
+	free(all.v);
+}
+
 void fills_destroy(struct fills *f)
 {
 	if (!f)

@@ -6,6 +6,12 @@
  * that has must fail with ESTALE, because its reader would otherwise see two
  * versions in one file. The move needs the network, so it runs as a task.
  *
+ * All handles share the kernel's page cache of the inode. So a handle whose
+ * open let old pages stay has given bytes from the start; and a handle of an
+ * old version gives none any more (ESTALE) once a newer one has been opened,
+ * or once the kernel has been told another size, with which it would take the
+ * end of the old version for zeros.
+ *
  * What this mount writes is seen by all its handles at once: while the inode
  * has a writeback, reads go there, and afterwards to the version it made.
  */
@@ -31,7 +37,8 @@ struct vfs_file {
 	struct mutex lock;
 	struct fill_file *fill; /* guarded by lock; NULL for an empty object */
 	uint64_t cid; /* guarded by lock: what fill is of */
-	bool served; /* guarded by lock: a byte was given */
+	uint64_t size; /* guarded by lock: of that version */
+	bool served; /* guarded by lock: the reader may have bytes of it */
 	bool learned; /* guarded by lock: the object's metadata is known */
 	bool writable;
 	struct list old; /* versions left behind while reads are parked */
@@ -44,12 +51,17 @@ struct old_fill {
 	struct fill_file *fill;
 };
 
-static int open_content(struct vfs *v, struct inode *i, struct fill_file **ret,
-			uint64_t *ret_cid, bool *ret_keep)
+struct version {
+	struct fill_file *fill;
+	uint64_t cid, size;
+	bool keep; /* the kernel's pages are of it */
+};
+
+static int open_content(struct vfs *v, struct inode *i, struct version *ret)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
-	uint64_t cid, size;
 	struct place place;
+	uint64_t cid;
 	int err = inode_place(v, i, &place);
 
 	if (err)
@@ -61,7 +73,7 @@ static int open_content(struct vfs *v, struct inode *i, struct fill_file **ret,
 	}
 	mutex_lock(&v->lock);
 	snprintf(etag, sizeof(etag), "%s", i->etag);
-	size = i->size;
+	ret->size = i->size;
 	cid = i->cid;
 	mutex_unlock(&v->lock);
 	if (!cid && meta_cid(v->meta, place.parent->ino, place.name, etag, &cid))
@@ -70,21 +82,44 @@ static int open_content(struct vfs *v, struct inode *i, struct fill_file **ret,
 	mutex_lock(&v->lock);
 	if (strcmp(i->etag, etag) == 0)
 		i->cid = cid;
-	*ret_keep = i->opened_cid == cid;
+	ret->keep = i->opened_cid == cid;
 	i->opened_cid = cid;
 	mutex_unlock(&v->lock);
-	*ret_cid = cid;
-	*ret = NULL;
-	return size ? fill_open(v->config.fills, key, etag, cid, size, ret) : 0;
+	ret->cid = cid;
+	ret->fill = NULL;
+	if (!ret->size)
+		return 0;
+	return fill_open(v->config.fills, key, etag, cid, ret->size,
+			 &ret->fill);
+}
+
+static void tell_listener(struct vfs *v, uint64_t ino)
+{
+	mutex_lock(&v->lock);
+	void (*fn)(uint64_t ino, void *arg) = v->listener;
+	void *arg = v->listener_arg;
+	mutex_unlock(&v->lock);
+	if (fn)
+		fn(ino, arg);
 }
 
 /* Whoever builds on the present content must know it well. */
 #define TRUST_FOR_WRITING_NS 1000000000ll
 
+/* With the doubt go the size and time that the kernel believes. */
+static void set_doubt(struct vfs *v, struct inode *i, bool doubted)
+{
+	mutex_lock(&v->lock);
+	i->doubted = doubted;
+	mutex_unlock(&v->lock);
+	if (!doubted)
+		tell_listener(v, i->ino);
+}
+
 static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		   bool write, bool truncate)
 {
-	bool force = false;
+	bool force, doubted;
 	int err;
 
 	if (i->kind == META_DIR)
@@ -95,14 +130,17 @@ static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (err)
 		return err;
 	mutex_lock(&v->lock);
-	if (write && !truncate)
-		force = ttl_left(i->checked_ns, TRUST_FOR_WRITING_NS) == 0 &&
-			v->config.metadata_ttl_ns != VFS_TTL_INDEFINITE;
-	force = force && !i->wb && !i->unlinked;
+	force = write && !truncate &&
+		ttl_left(i->checked_ns, TRUST_FOR_WRITING_NS) == 0 &&
+		v->config.metadata_ttl_ns != VFS_TTL_INDEFINITE;
+	doubted = i->doubted;
+	force = (force || doubted) && !i->wb && !i->unlinked;
 	mutex_unlock(&v->lock);
 	if (force && ctx->nowait)
 		return -EAGAIN;
 	err = inode_refresh(v, ctx, i, force);
+	if (!err && doubted)
+		set_doubt(v, i, false);
 	if (!err && write)
 		err = inode_headers(v, ctx, i);
 	return err;
@@ -112,6 +150,8 @@ static int open_inode(struct vfs_file *f, bool *ret_keep)
 {
 	struct inode *i = f->inode;
 	struct vfs *v = f->v;
+	struct version now;
+	int err;
 
 	mutex_lock(&v->lock);
 	bool held = i->wb != NULL;
@@ -119,7 +159,14 @@ static int open_inode(struct vfs_file *f, bool *ret_keep)
 	*ret_keep = true;
 	if (held)
 		return 0;
-	return open_content(v, i, &f->fill, &f->cid, ret_keep);
+	err = open_content(v, i, &now);
+	if (err)
+		return err;
+	f->fill = now.fill;
+	f->cid = now.cid;
+	f->size = now.size;
+	f->served = *ret_keep = now.keep;
+	return 0;
 }
 
 static int empty(struct vfs *v, struct inode *i)
@@ -231,15 +278,22 @@ void vfs_release(struct vfs_file *f)
 
 static void start_read(struct vfs_read *r);
 
+static void set_version_locked(struct vfs_file *f, const struct version *now)
+	REQUIRES(f->lock)
+{
+	f->fill = now->fill;
+	f->cid = now->cid;
+	f->size = now->size;
+}
+
 /* Runs as a task: the version the read wanted is gone. */
 static void move_to_new_version(struct task *t)
 {
 	struct vfs_read *r = container_of(t, struct vfs_read, task);
 	struct vfs_file *f = r->file;
 	const struct vfs_ctx ctx = { 0 };
-	struct fill_file *fill = NULL;
-	uint64_t cid = 0;
-	bool keep, moved;
+	struct version now;
+	bool moved;
 	int err;
 
 	mutex_lock(&f->lock);
@@ -248,7 +302,9 @@ static void move_to_new_version(struct task *t)
 	if (!moved) {
 		err = inode_refresh(f->v, &ctx, f->inode, true);
 		if (!err)
-			err = open_content(f->v, f->inode, &fill, &cid, &keep);
+			err = open_content(f->v, f->inode, &now);
+		if (!err)
+			set_doubt(f->v, f->inode, false);
 		if (err) {
 			r->fill.error = err == -ENOENT ? -ESTALE : err;
 			r->done(r);
@@ -259,10 +315,9 @@ static void move_to_new_version(struct task *t)
 		mutex_lock(&f->lock);
 		if (f->fill == r->on && !f->served) {
 			o->fill = f->fill;
-			f->fill = fill;
-			f->cid = cid;
+			set_version_locked(f, &now);
 		} else {
-			o->fill = fill;
+			o->fill = now.fill;
 		}
 		list_add_tail(&f->old, &o->link);
 		moved = f->fill != r->on;
@@ -274,16 +329,6 @@ static void move_to_new_version(struct task *t)
 		return;
 	}
 	start_read(r);
-}
-
-static void tell_listener(struct vfs *v, uint64_t ino)
-{
-	mutex_lock(&v->lock);
-	void (*fn)(uint64_t ino, void *arg) = v->listener;
-	void *arg = v->listener_arg;
-	mutex_unlock(&v->lock);
-	if (fn)
-		fn(ino, arg);
 }
 
 /* A name known from a listing gets its mode, owner and time from the first
@@ -313,6 +358,27 @@ static void learn(struct vfs_file *f, struct fill_file *from)
 	mutex_unlock(&f->lock);
 }
 
+enum standing { CURRENT, OVERTAKEN, GONE };
+
+/* OVERTAKEN: this mount has stored a newer version; GONE: with what this
+ * handle reads the kernel would mix another version. */
+static enum standing standing(struct vfs_file *f)
+{
+	struct inode *i = f->inode;
+	enum standing s = CURRENT;
+
+	mutex_lock(&f->lock);
+	mutex_lock(&f->v->lock);
+	if (i->cid != f->cid && i->cid && i->cid == i->local_cid &&
+	    !i->unlinked)
+		s = OVERTAKEN;
+	else if (i->opened_cid != f->cid || i->size != f->size)
+		s = GONE;
+	mutex_unlock(&f->v->lock);
+	mutex_unlock(&f->lock);
+	return s;
+}
+
 static void read_done(struct fill_read *fr)
 {
 	struct vfs_read *r = container_of(fr, struct vfs_read, fill);
@@ -331,6 +397,8 @@ static void read_done(struct fill_read *fr)
 			f->served = true;
 	}
 	mutex_unlock(&f->lock);
+	if (!wb && fr->error == -ESTALE && standing(f) == CURRENT)
+		set_doubt(f->v, f->inode, true);
 	if (move) {
 		r->task.run = move_to_new_version;
 		tasks_submit(f->v->config.tasks, &r->task);
@@ -343,30 +411,21 @@ static void read_done(struct fill_read *fr)
 }
 
 /* The version our own store made takes the place of the one opened. */
-static void follow_store(struct vfs_file *f)
+static int follow_store(struct vfs_file *f)
 {
-	struct inode *i = f->inode;
-	struct fill_file *fill = NULL;
+	struct version now;
 	struct old_fill *o;
-	uint64_t cid;
-	bool keep;
+	int err = open_content(f->v, f->inode, &now);
 
-	mutex_lock(&f->v->lock);
-	cid = i->cid;
-	bool ours = cid && cid == i->local_cid && !i->unlinked;
-	mutex_unlock(&f->v->lock);
-	mutex_lock(&f->lock);
-	bool same = f->cid == cid;
-	mutex_unlock(&f->lock);
-	if (!ours || same || open_content(f->v, i, &fill, &cid, &keep))
-		return;
+	if (err)
+		return err;
 	o = xcalloc(1, sizeof(*o));
 	mutex_lock(&f->lock);
 	o->fill = f->fill;
-	f->fill = fill;
-	f->cid = cid;
+	set_version_locked(f, &now);
 	list_add_tail(&f->old, &o->link);
 	mutex_unlock(&f->lock);
+	return 0;
 }
 
 static void start_read(struct vfs_read *r)
@@ -384,7 +443,14 @@ static void start_read(struct vfs_read *r)
 		writeback_read(r->wb, &r->fill);
 		return;
 	}
-	follow_store(f);
+	if (standing(f) == OVERTAKEN)
+		r->fill.error = follow_store(f);
+	if (!r->fill.error && standing(f) != CURRENT)
+		r->fill.error = -ESTALE;
+	if (r->fill.error) {
+		r->done(r);
+		return;
+	}
 	mutex_lock(&f->lock);
 	r->on = f->fill;
 	mutex_unlock(&f->lock);
