@@ -89,8 +89,9 @@ bool batch_deleting(struct batch *b, enum kv_table table, struct slice prefix);
 /*
  * Calls fn for the entries whose key begins with prefix and is > after (n = 0
  * from the start), in order, until fn returns other than 0 or they end.
- * Returns fn's value, 0 at the end, or -errno. fn must not call the batch's
- * flush or room; key and val die when it returns.
+ * Returns fn's value, 0 at the end, or -errno. fn may put and delete, but not
+ * read, flush or wait for room, nor may the caller have a view that was read
+ * (view_end first); key and val die when fn returns.
  */
 typedef int (*batch_fn)(struct slice key, struct slice val, void *arg);
 MUST_CHECK int batch_scan(struct batch *b, enum kv_table table,

@@ -6,8 +6,6 @@
 #ifndef CACHE_BLOCK_IMPL_H
 #define CACHE_BLOCK_IMPL_H
 
-#include <pthread.h>
-
 #include "base/lock.h"
 #include "base/map.h"
 #include "cache/batch.h"
@@ -58,13 +56,13 @@ struct blocks {
 	uint64_t reserved; /* bytes about to be written */
 	uint64_t leaving; /* bytes of extents being evicted */
 	uint64_t evicted_bytes, evicted_extents;
+	bool sweeping;
+	struct cond swept;
 	const char *no_room, *write_error; /* static strings, or NULL */
 	/* atomic */
 	uint32_t now; /* evict_now */
 	uint64_t db_bytes, verify_failures;
-	/* the sweep */
-	pthread_t sweeper;
-	bool sweeping, stop; /* stop: atomic */
+	bool stop; /* the sweep: atomic */
 };
 
 /* One extent as far as it was asked for. */
@@ -123,7 +121,8 @@ bool blocks_unlink_unused(struct blocks *b, uint64_t cid);
 
 /* The extents and their use from the database. */
 MUST_CHECK int blocks_load(struct blocks *b);
-void *blocks_sweep(void *blocks); /* a thread */
+/* Begins to free what no record speaks of, on a thread of its own. */
+MUST_CHECK int blocks_sweep_start(struct blocks *b);
 
 /* The parts of content.c that eviction needs. */
 void content_clear_locked(struct content *c, uint64_t ext) REQUIRES(c->lock);

@@ -5,7 +5,8 @@
  * Keys are 1..KV_KEY_MAX bytes and sorted bytewise. A read scope sees one
  * frozen state; what kv_get and a cursor point at lives in the file's mapping
  * and dies with the scope. Scopes are short: an open one keeps the file from
- * reusing pages. One write scope at a time (a second waits).
+ * reusing pages. One write scope at a time (a second waits), and one scope of
+ * either kind in a thread.
  *
  * A commit is atomic and its data pages reach the disk before its root does,
  * so a crash or a power cut loses the last commits and never the integrity.
@@ -84,8 +85,8 @@ struct kv_write {
 
 MUST_CHECK int kv_write_begin(struct kv *kv, struct kv_write *ret);
 /* After an error of put, del or drop only kv_abort is left. */
-MUST_CHECK int kv_put(struct kv_write *w, enum kv_table table,
-		      struct slice key, struct slice val);
+MUST_CHECK int kv_put(struct kv_write *w, enum kv_table table, struct slice key,
+		      struct slice val);
 MUST_CHECK int kv_del(struct kv_write *w, enum kv_table table,
 		      struct slice key); /* an absent key is fine */
 MUST_CHECK int kv_drop(struct kv_write *w, enum kv_table table); /* empties */

@@ -71,6 +71,7 @@ static struct blocks *blocks_new(const struct blocks_config *config)
 	b->db_bytes = config->db_bytes;
 	b->epoch = config->epoch;
 	mutex_init(&b->lock);
+	cond_init(&b->swept);
 	for (int i = 0; i < BLOCK_STRIPES; i++)
 		mutex_init(&b->stripes[i]);
 	map_init(&b->contents, same_content);
@@ -92,12 +93,11 @@ int blocks_create(const struct blocks_config *config, struct blocks **ret)
 	if (!err)
 		err = blocks_load(b);
 	if (!err && config->sweep)
-		err = -pthread_create(&b->sweeper, NULL, blocks_sweep, b);
+		err = blocks_sweep_start(b);
 	if (err) {
 		blocks_destroy(b);
 		return err;
 	}
-	b->sweeping = config->sweep;
 	blocks_set_db_bytes(b, config->db_bytes);
 	*ret = b;
 	return 0;
@@ -118,16 +118,6 @@ static void free_left(struct map_node *n, void *arg)
 	free(c);
 }
 
-void blocks_stop(struct blocks *b)
-{
-	if (!b)
-		return;
-	__atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
-	if (b->sweeping)
-		pthread_join(b->sweeper, NULL);
-	b->sweeping = false;
-}
-
 void blocks_destroy(struct blocks *b)
 {
 	if (!b)
@@ -138,6 +128,7 @@ void blocks_destroy(struct blocks *b)
 	evict_destroy(b->evict);
 	for (int i = 0; i < BLOCK_STRIPES; i++)
 		mutex_release(&b->stripes[i]);
+	cond_release(&b->swept);
 	mutex_release(&b->lock);
 	free(b->dir);
 	free(b);

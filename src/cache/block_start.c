@@ -145,7 +145,9 @@ static void find_use(struct loader *l, struct evict_use *use)
 	}
 }
 
-static int load_extent(struct slice key, struct slice val, void *arg)
+/* Before any other thread knows of b; a lock taken inside a scan would be
+ * outside of locks that are held around reads elsewhere. */
+static int load_extent(struct slice key, struct slice val, void *arg) UNCHECKED
 {
 	struct loader *l = arg;
 	struct blocks *b = l->blocks;
@@ -161,9 +163,7 @@ static int load_extent(struct slice key, struct slice val, void *arg)
 		return 0;
 	use.key.ext = (uint32_t)ext;
 	find_use(l, &use);
-	mutex_lock(&b->lock);
 	(void)evict_load(b->evict, &use);
-	mutex_unlock(&b->lock);
 	return 0;
 }
 
@@ -266,14 +266,12 @@ static void sweep_file(struct blocks *b, const char *name)
 	mutex_unlock(stripe);
 }
 
-void *blocks_sweep(void *blocks)
+static void sweep_all(struct blocks *b)
 {
-	struct blocks *b = blocks;
 	char path[BLOCK_PATH_MAX];
 	struct dirent *e;
 	DIR *d;
 
-	pthread_setname_np(pthread_self(), "cache-sweep");
 	for (unsigned i = 0; i < 256; i++) {
 		snprintf(path, sizeof(path), "%s/data/%02x", b->dir, i);
 		d = opendir(path);
@@ -283,5 +281,42 @@ void *blocks_sweep(void *blocks)
 		if (d)
 			closedir(d);
 	}
+}
+
+static void *sweeper(void *arg)
+{
+	struct blocks *b = arg;
+
+	pthread_setname_np(pthread_self(), "cache-sweep");
+	sweep_all(b);
+	mutex_lock(&b->lock);
+	b->sweeping = false;
+	cond_broadcast(&b->swept);
+	mutex_unlock(&b->lock);
 	return NULL;
+}
+
+int blocks_sweep_start(struct blocks *b)
+{
+	pthread_t thread;
+	int err;
+
+	mutex_lock(&b->lock);
+	err = -pthread_create(&thread, NULL, sweeper, b);
+	b->sweeping = !err;
+	mutex_unlock(&b->lock);
+	if (!err)
+		pthread_detach(thread);
+	return err;
+}
+
+void blocks_stop(struct blocks *b)
+{
+	if (!b)
+		return;
+	__atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
+	mutex_lock(&b->lock);
+	while (b->sweeping)
+		cond_wait(&b->swept, &b->lock);
+	mutex_unlock(&b->lock);
 }

@@ -13,6 +13,9 @@
  * pointer destroy the file; MDB_NOSYNC would let a power cut do so.
  * MDB_NORDAHEAD: lookups are random, reading ahead wastes the page cache.
  *
+ * A new read transaction takes LMDB's table of readers with a lock that all
+ * processes share; a finished one keeps its place there and is used again.
+ *
  * An insert behind the last key of a table is done with MDB_APPEND: LMDB then
  * starts a new page instead of splitting the last one in halves, which makes
  * the file of a bucket walked in order half as long.
@@ -27,9 +30,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/kv_map.h"
+
 static const uint64_t MAP_START = 64ull << 20;
 static const uint64_t MAP_MIN = 1ull << 20;
 static const unsigned MAX_READERS = 510;
+
+enum { IDLE_READS = 16 };
 
 static const char *const table_names[KV_TABLES] = {
 	[KV_STATE] = "state",
@@ -46,6 +53,8 @@ struct kv {
 	pthread_rwlock_t resize;
 	uint64_t ceiling;
 	int fd; /* LMDB's own, for fstat */
+	struct kv_map map; /* guarded by resize */
+	MDB_txn *idle[IDLE_READS]; /* atomic: reset read transactions */
 };
 
 static int to_errno(int rc)
@@ -203,6 +212,8 @@ int kv_open(const char *path, uint64_t ceiling, struct kv **ret)
 		err = check_length(kv);
 	if (!err)
 		err = open_tables(kv);
+	if (!err)
+		kv_map_find(&kv->map, kv->fd);
 	if (err) {
 		kv_close(kv);
 		return err;
@@ -215,6 +226,9 @@ void kv_close(struct kv *kv)
 {
 	if (!kv)
 		return;
+	for (int i = 0; i < IDLE_READS; i++)
+		if (kv->idle[i])
+			mdb_txn_abort(kv->idle[i]);
 	if (kv->env)
 		mdb_env_close(kv->env);
 	pthread_rwlock_destroy(&kv->resize);
@@ -235,7 +249,9 @@ static int resize(struct kv *kv, bool reserve)
 	if (info.me_mapsize >= top)
 		return -EFBIG;
 	size = info.me_mapsize * 2 < top ? info.me_mapsize * 2 : top;
-	return to_errno(mdb_env_set_mapsize(kv->env, size));
+	rc = mdb_env_set_mapsize(kv->env, size);
+	kv_map_find(&kv->map, kv->fd);
+	return to_errno(rc);
 }
 
 int kv_grow(struct kv *kv, bool reserve)
@@ -270,32 +286,91 @@ uint64_t kv_entries(struct kv *kv, enum kv_table table)
 
 /* ---- reading ---- */
 
-static int begin(struct kv *kv, unsigned flags, void **ret)
-{
-	MDB_txn *txn;
-	int rc;
+/* A thread's second scope inside its first would wait for whoever wants to
+ * resize, who waits for the first. */
+static __thread bool in_scope;
 
+static void leave(struct kv *kv)
+{
+	in_scope = false;
+	pthread_rwlock_unlock(&kv->resize);
+}
+
+static void enter(struct kv *kv)
+{
+	BUG_ON(in_scope);
 	pthread_rwlock_rdlock(&kv->resize);
-	rc = mdb_txn_begin(kv->env, NULL, flags, &txn);
-	if (rc) {
-		pthread_rwlock_unlock(&kv->resize);
-		return to_errno(rc);
+	in_scope = true;
+}
+
+/* Threads look in different places first. */
+static unsigned first_slot(void)
+{
+	static unsigned next;
+	static __thread unsigned mine;
+
+	if (!mine)
+		mine = __atomic_add_fetch(&next, 1, __ATOMIC_RELAXED);
+	return mine;
+}
+
+static MDB_txn *idle_take(struct kv *kv)
+{
+	unsigned slot = first_slot();
+	MDB_txn *txn = NULL;
+
+	for (unsigned i = 0; i < IDLE_READS && !txn; i++)
+		txn = __atomic_exchange_n(&kv->idle[(slot + i) % IDLE_READS],
+					  NULL, __ATOMIC_ACQUIRE);
+	return txn;
+}
+
+static void idle_put(struct kv *kv, MDB_txn *txn)
+{
+	unsigned slot = first_slot();
+
+	mdb_txn_reset(txn);
+	for (unsigned i = 0; i < IDLE_READS && txn; i++) {
+		MDB_txn *none = NULL;
+
+		if (__atomic_compare_exchange_n(
+			    &kv->idle[(slot + i) % IDLE_READS], &none, txn,
+			    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+			txn = NULL;
 	}
-	*ret = txn;
-	return 0;
+	if (txn)
+		mdb_txn_abort(txn);
 }
 
 int kv_read_begin(struct kv *kv, struct kv_read *ret)
 {
+	MDB_txn *txn;
+	int rc;
+
+	enter(kv);
+	txn = idle_take(kv);
+	if (txn) {
+		rc = mdb_txn_renew(txn);
+		if (rc)
+			mdb_txn_abort(txn);
+	} else {
+		rc = mdb_txn_begin(kv->env, NULL, MDB_RDONLY, &txn);
+	}
+	if (rc) {
+		leave(kv);
+		return to_errno(rc);
+	}
 	ret->kv = kv;
-	return begin(kv, MDB_RDONLY, &ret->txn);
+	ret->txn = txn;
+	return 0;
 }
 
 void kv_read_end(struct kv_read *r)
 {
-	mdb_txn_abort(r->txn);
+	idle_put(r->kv, r->txn);
 	r->txn = NULL;
-	pthread_rwlock_unlock(&r->kv->resize);
+	kv_map_trim(&r->kv->map);
+	leave(r->kv);
 }
 
 int kv_get(struct kv_read *r, enum kv_table table, struct slice key,
@@ -355,9 +430,19 @@ int kv_cursor_next(struct kv_cursor *c, struct slice *ret_key,
 
 int kv_write_begin(struct kv *kv, struct kv_write *ret)
 {
+	MDB_txn *txn;
+	int rc;
+
 	memset(ret, 0, sizeof(*ret));
+	enter(kv);
+	rc = mdb_txn_begin(kv->env, NULL, 0, &txn);
+	if (rc) {
+		leave(kv);
+		return to_errno(rc);
+	}
 	ret->kv = kv;
-	return begin(kv, 0, &ret->txn);
+	ret->txn = txn;
+	return 0;
 }
 
 static int write_cursor(struct kv_write *w, enum kv_table table,
@@ -427,7 +512,7 @@ int kv_commit(struct kv_write *w)
 		close_cursor(w, i);
 	rc = mdb_txn_commit(w->txn);
 	w->txn = NULL;
-	pthread_rwlock_unlock(&w->kv->resize);
+	leave(w->kv);
 	return to_errno(rc);
 }
 
@@ -437,7 +522,7 @@ void kv_abort(struct kv_write *w)
 		close_cursor(w, i);
 	mdb_txn_abort(w->txn);
 	w->txn = NULL;
-	pthread_rwlock_unlock(&w->kv->resize);
+	leave(w->kv);
 }
 
 int kv_sync(struct kv *kv)

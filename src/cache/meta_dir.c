@@ -118,6 +118,7 @@ static int dir_begin(struct meta_op *op, uint64_t ino)
 	int any, err;
 
 	err = dir_get(&op->view, ino, &op->scratch, &d);
+	view_end(&op->view);
 	if (err)
 		return err;
 	any = batch_scan(op->meta->batch, KV_DENTRY, ino_slice(&k, ino),

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/wait.h>
@@ -35,18 +36,34 @@ static struct {
 	uint32_t type; /* of the file system; 0: the real one */
 } fault;
 
-static unsigned fault_calls[CALLS];
+static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int fails(enum call call)
 {
-	__atomic_add_fetch(&fault_calls[call], 1, __ATOMIC_RELAXED);
-	if (!fault.error[call])
-		return 0;
-	if (fault.after[call]) {
+	int err = 0;
+
+	pthread_mutex_lock(&fault_lock);
+	if (fault.error[call] && fault.after[call])
 		fault.after[call]--;
-		return 0;
-	}
-	return fault.error[call];
+	else
+		err = fault.error[call];
+	pthread_mutex_unlock(&fault_lock);
+	return err;
+}
+
+static inline void fault_set(enum call call, int error, unsigned after)
+{
+	pthread_mutex_lock(&fault_lock);
+	fault.error[call] = error;
+	fault.after[call] = after;
+	pthread_mutex_unlock(&fault_lock);
+}
+
+static inline void fault_disk(uint64_t bytes)
+{
+	pthread_mutex_lock(&fault_lock);
+	fault.disk = bytes;
+	pthread_mutex_unlock(&fault_lock);
 }
 
 static int faulty_open(const char *path, int flags, mode_t mode)
@@ -117,13 +134,16 @@ static uint64_t du(const char *part)
 static int faulty_space(const char *path, uint64_t *ret_free,
 			uint64_t *ret_total)
 {
-	uint64_t used;
+	uint64_t used, disk;
 
-	if (!fault.disk)
+	pthread_mutex_lock(&fault_lock);
+	disk = fault.disk;
+	pthread_mutex_unlock(&fault_lock);
+	if (!disk)
 		return fsio_system.space(path, ret_free, ret_total);
 	used = du("");
-	*ret_free = fault.disk > used ? fault.disk - used : 0;
-	*ret_total = fault.disk;
+	*ret_free = disk > used ? disk - used : 0;
+	*ret_total = disk;
 	return 0;
 }
 
@@ -137,7 +157,9 @@ static struct fsio_ops faulty;
 
 static inline void no_faults(void)
 {
+	pthread_mutex_lock(&fault_lock);
 	memset(&fault, 0, sizeof(fault));
+	pthread_mutex_unlock(&fault_lock);
 }
 
 /* ---- the folder ---- */

@@ -175,7 +175,7 @@ static void test_min_free(void)
 	bool below = true;
 
 	CASE("--min-free is left free");
-	fault.disk = 40 * MB;
+	fault_disk(40 * MB);
 	test_config.min_free = 10 * MB;
 	cache = reopen(cache);
 	for (uint64_t cid = 1; cid < 40; cid++) {
@@ -189,12 +189,12 @@ static void test_min_free(void)
 	CHECK(below);
 
 	CASE("when others fill the disk, the cache shrinks and says why");
-	fault.disk = 10 * MB;
+	fault_disk(10 * MB);
 	struct content *c = open_cid(cache, 50, MB);
 	CHECK_INT(put(c, 0, MB), -ENOSPC);
 	CHECK(degraded(cache) != NULL);
 	CHECK_INT(data_bytes(cache), 0);
-	fault.disk = 40 * MB;
+	fault_disk(40 * MB);
 	CHECK_INT(put(c, 0, MB), 0);
 	CHECK(!degraded(cache));
 	CHECK_INT(get(c, 0, MB), MB);
@@ -260,7 +260,7 @@ static void test_write_faults(void)
 		struct cache *cache = open_new(0);
 		struct content *c = open_cid(cache, 1, 3 * MB);
 
-		fault.error[rows[i].call] = rows[i].error;
+		fault_set(rows[i].call, rows[i].error, 0);
 		fault.partial = i % 2;
 		CHECK_INT(put(c, 0, 3 * MB), rows[i].error);
 		CHECK_INT(get(c, 0, 3 * MB), 0);
@@ -282,7 +282,7 @@ static void test_partial_write(void)
 
 	CASE("a torn write leaves what was there, and no room lost");
 	CHECK_INT(put(c, MB, MB), 0);
-	fault.error[PWRITE] = -EIO;
+	fault_set(PWRITE, -EIO, 0);
 	fault.partial = true;
 	CHECK_INT(put(c, 0, 3 * MB), -EIO);
 	no_faults();
@@ -305,7 +305,7 @@ static void test_quota(void)
 		content_put(c);
 	}
 	c = open_cid(cache, 20, 4 * MB);
-	fault.error[PWRITE] = -EDQUOT;
+	fault_set(PWRITE, -EDQUOT, 0);
 	CHECK_INT(put(c, 0, 4 * MB), -EDQUOT);
 	CHECK_INT(data_bytes(cache), 28 * MB);
 	no_faults();
@@ -322,7 +322,7 @@ static void test_read_faults(void)
 	CASE("bytes that cannot be read are a miss");
 	CHECK_INT(put(c, 0, 3 * MB), 0);
 	CHECK_INT(content_pin(c, 100 * KB, 10, &fd), 10);
-	fault.error[PREAD] = -EIO;
+	fault_set(PREAD, -EIO, 0);
 	content_unpin(c, 100 * KB, 10);
 	content_distrust(c, 100 * KB, 10);
 	no_faults();
@@ -336,7 +336,7 @@ static void test_read_faults(void)
 
 	CASE("too many open files is a miss, and forgets nothing");
 	c = open_cid(cache, 1, 3 * MB);
-	fault.error[OPEN] = -EMFILE;
+	fault_set(OPEN, -EMFILE, 0);
 	CHECK_INT(get(c, 0, 3 * MB), 0);
 	no_faults();
 	CHECK_INT(get(c, 0, 3 * MB), 3 * MB);
@@ -370,8 +370,8 @@ static void test_evict_faults(void)
 	size_t n;
 
 	CASE("an eviction that fails keeps the limit and serves no wrong byte");
-	fault.error[PUNCH] = -EOPNOTSUPP;
-	fault.error[UNLINK] = -EIO;
+	fault_set(PUNCH, -EOPNOTSUPP, 0);
+	fault_set(UNLINK, -EIO, 0);
 	for (uint64_t cid = 1; cid < 12; cid++) {
 		struct content *c = open_cid(cache, cid, 6 * MB);
 
@@ -416,8 +416,8 @@ static void random_faults(void)
 	for (int i = 0; i < CALLS; i++) {
 		if (rand_below(3))
 			continue;
-		fault.error[i] = errors[rand_below(ARRAY_SIZE(errors))];
-		fault.after[i] = (unsigned)rand_below(4);
+		fault_set(i, errors[rand_below(ARRAY_SIZE(errors))],
+			  (unsigned)rand_below(4));
 	}
 	/* Two faults at once may cost room. */
 	fault.partial = !fault.error[PUNCH] && !fault.error[UNLINK];
