@@ -9,7 +9,7 @@
  * line and tries again; when even that memory is used up, or to make room in
  * a full map, names and directories are forgotten as a whole
  * (batch_forgotten counts how often), never in part: a directory must not
- * look complete with names missing. After damage (-EUCLEAN, -EIO) the file is
+ * look complete with names missing. After damage (-EUCLEAN) the file is
  * neither read nor written again, and removed so that the next start begins
  * anew. Changes of one thread reach the file in order.
  */

@@ -34,6 +34,9 @@ void overlay_release(struct overlay *o);
 void overlay_put(struct overlay *o, enum kv_table table, struct slice key,
 		 struct slice val, bool deleted);
 
+/* Forgets the entry; that is not a deletion. */
+void overlay_remove(struct overlay *o, enum kv_table table, struct slice key);
+
 /* Borrowed; NULL if nothing is pending for the key. */
 struct change *overlay_find(const struct overlay *o, enum kv_table table,
 			    struct slice key);

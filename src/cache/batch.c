@@ -11,8 +11,9 @@
  * names and directories are forgotten: both overlays lose them and the file's
  * tables are masked, until a commit has emptied the tables in the file too.
  * Dropping single entries instead would leave directories that claim to be
- * complete and are not. Extent records are never dropped this way: their
- * deletions guard against holes in data files.
+ * complete and are not. After damage the names in the file are lost, so
+ * those pending are forgotten with them. Extent records are never dropped this
+ * way: their deletions guard against holes in data files.
  */
 #include "cache/batch_impl.h"
 
@@ -70,16 +71,16 @@ static const char *reason(int err)
 		return "the metadata database is damaged; it is rebuilt at "
 		       "the next start";
 	case -EIO:
-		return "the disk of the cache folder fails; the metadata "
-		       "database is rebuilt at the next start";
+		return "the disk of the cache folder fails, or is full";
 	default:
 		return "the metadata database cannot be written now";
 	}
 }
 
+/* LMDB says EIO for a short write too, which is how a disk becomes full. */
 static bool is_fatal(int err)
 {
-	return err == -EUCLEAN || err == -EIO || err == -EBADMSG;
+	return err == -EUCLEAN || err == -EBADMSG;
 }
 
 /* The writer may be walking frozen: its names are hidden, not dropped. */
@@ -102,6 +103,7 @@ static void degrade_locked(struct batch *b, int err) REQUIRES(b->lock)
 	if (!is_fatal(err) || b->dead)
 		return;
 	b->dead = true;
+	forget_names_locked(b);
 	(void)fsio()->unlink(b->cfg.path);
 }
 
@@ -389,6 +391,11 @@ static void change_locked(struct batch *b, enum kv_table table,
 {
 	bool first = !b->active.count;
 
+	/* Nothing left in a file to be deleted there. */
+	if (deleted && b->dead && !overlay_find(&b->frozen, table, key)) {
+		overlay_remove(&b->active, table, key);
+		return;
+	}
 	overlay_put(&b->active, table, key, val, deleted);
 	if (first || b->active.count == EAGER_COUNT)
 		cond_signal(&b->wake);
@@ -567,8 +574,7 @@ void view_expect(struct view *v, enum kv_table table, struct slice lo,
 	v->hole_hi = hi;
 }
 
-static bool in_hole(const struct view *v, enum kv_table table,
-		    struct slice key)
+static bool in_hole(const struct view *v, enum kv_table table, struct slice key)
 {
 	return v->hole_lo.n && v->hole_table == table &&
 	       slice_cmp(key, v->hole_lo) >= 0 &&
@@ -680,10 +686,10 @@ void batch_peek(struct batch *b, enum kv_table table, struct slice prefix,
 		ret->items[ret->n++] = c;
 		if (d <= 0)
 			a = under(a->next[0], table, prefix) ? a->next[0] :
-							      NULL;
+							       NULL;
 		if (d >= 0)
 			f = under(f->next[0], table, prefix) ? f->next[0] :
-							      NULL;
+							       NULL;
 	}
 	ret->cut = a || f;
 	mutex_unlock(&b->lock);

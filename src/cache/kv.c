@@ -66,16 +66,6 @@ static int to_errno(int rc)
 		return -ENOENT;
 	case MDB_MAP_FULL:
 		return -EFBIG;
-	case MDB_CORRUPTED:
-	case MDB_PAGE_NOTFOUND:
-	case MDB_PANIC:
-	case MDB_INVALID:
-	case MDB_VERSION_MISMATCH:
-	case MDB_INCOMPATIBLE:
-	case MDB_BAD_DBI:
-	case MDB_BAD_TXN:
-	case MDB_CURSOR_FULL:
-		return -EUCLEAN;
 	case MDB_READERS_FULL:
 	case MDB_TXN_FULL:
 		return -ENOMEM;
@@ -83,7 +73,7 @@ static int to_errno(int rc)
 	case EFBIG: /* RLIMIT_FSIZE */
 		return -ENOSPC;
 	default:
-		return rc > 0 ? -rc : -EIO;
+		return rc > 0 ? -rc : -EUCLEAN;
 	}
 }
 

@@ -420,7 +420,6 @@ bool meta_collect(struct meta *m)
 			 (struct slice){ 0 }, garbage_one, &ino);
 	if (ret <= 0)
 		return false;
-	batch_room(m->batch);
 	ret = batch_scan(m->batch, KV_DENTRY, ino_slice(&k, ino),
 			 (struct slice){ 0 }, collect_one, &s);
 	if (ret)

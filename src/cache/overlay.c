@@ -133,6 +133,15 @@ void overlay_put(struct overlay *o, enum kv_table table, struct slice key,
 	o->bytes += change_bytes(key.n, val.n, c->height);
 }
 
+void overlay_remove(struct overlay *o, enum kv_table table, struct slice key)
+{
+	struct change **links[OVERLAY_HEIGHT];
+
+	locate(o, table, key, links);
+	if (*links[0] && order(*links[0], table, key) == 0)
+		remove_at(o, *links[0], links);
+}
+
 struct change *overlay_seek(const struct overlay *o, enum kv_table table,
 			    struct slice key)
 {
