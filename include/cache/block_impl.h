@@ -82,6 +82,7 @@ struct content {
 	/* guarded by lock */
 	unsigned pins; /* of all extents */
 	int fd; /* -1 until needed */
+	bool no_file; /* it could not be opened: nothing is present */
 	uint64_t file_end; /* its length when it was opened, while fd >= 0 */
 	struct extent **extents; /* NULL: not loaded */
 	size_t nextents;
@@ -126,6 +127,8 @@ MUST_CHECK int blocks_sweep_start(struct blocks *b);
 
 /* The parts of content.c that eviction needs. */
 void content_clear_locked(struct content *c, uint64_t ext) REQUIRES(c->lock);
+void content_restore_locked(struct content *c, uint64_t ext,
+			    const struct record_extent *rec) REQUIRES(c->lock);
 void content_close_locked(struct content *c) REQUIRES(c->lock);
 
 #endif

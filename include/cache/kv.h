@@ -38,9 +38,11 @@ struct slice {
 /*
  * Opens or creates `path` (0600). ceiling is the largest size the file may
  * grow to. -EUCLEAN: what is there is not a sound database of ours (foreign,
- * cut short); remove it and open again.
+ * cut short, damaged); remove it and open again. A file of moderate size is
+ * looked through for damage, any if there is `doubt`.
  */
-MUST_CHECK int kv_open(const char *path, uint64_t ceiling, struct kv **ret);
+MUST_CHECK int kv_open(const char *path, uint64_t ceiling, bool doubt,
+		       struct kv **ret);
 void kv_close(struct kv *kv); /* NULL is fine; no scope may be open */
 
 /* Doubles the map up to the ceiling; waits until no scope is open. -EFBIG at

@@ -104,7 +104,7 @@ int blocks_create(const struct blocks_config *config, struct blocks **ret)
 }
 
 /* A handle that is open when the mount ends. */
-static void free_left(struct map_node *n, void *arg)
+static void free_left(struct map_node *n, void *arg) UNCHECKED
 {
 	struct content *c = container_of(n, struct content, node);
 
@@ -154,10 +154,16 @@ static void note_now_locked(struct blocks *b) REQUIRES(b->lock)
 	__atomic_store_n(&b->now, evict_now(b->evict), __ATOMIC_RELAXED);
 }
 
+/* Only eviction frees anything: blocks dropped as damaged, or that could not
+ * be punched out, are still on the disk. */
 void blocks_account(struct blocks *b, struct evict_key key, uint32_t pages)
 {
+	uint32_t before;
+
 	mutex_lock(&b->lock);
-	(void)evict_put(b->evict, key, pages);
+	before = evict_put(b->evict, key, pages);
+	if (before > pages)
+		(void)evict_put(b->evict, key, before);
 	note_now_locked(b);
 	mutex_unlock(&b->lock);
 }
@@ -313,28 +319,78 @@ static bool forget_extent(struct blocks *b, struct evict_key key)
 	return !pinned;
 }
 
+static bool load_record(struct blocks *b, struct evict_key key,
+			struct record_extent *rec)
+{
+	struct extent_db_key k;
+	struct buf val;
+	int err;
+
+	buf_init(&val, RECORD_MAX);
+	err = batch_get(b->batch, KV_EXTENT,
+			extent_db_key(&k, key.cid, key.ext), &val);
+	if (!err)
+		err = record_extent_decode(val.data, val.len, rec);
+	buf_release(&val);
+	return !err;
+}
+
+/* The disk did not free the extent. Whether all of it is still there is for
+ * verification to find out: epoch 0 is older than any. */
+static void restore_record(struct blocks *b, struct evict_key key,
+			   struct record_extent *rec)
+{
+	struct extent_db_key k;
+	struct content *c;
+	struct buf val;
+
+	rec->epoch = 0;
+	buf_init(&val, RECORD_MAX);
+	record_extent_encode(&val, rec);
+	mutex_lock(&b->lock);
+	c = blocks_find_locked(b, key.cid);
+	batch_put(b->batch, KV_EXTENT, extent_db_key(&k, key.cid, key.ext),
+		  (struct slice){ val.data, val.len });
+	if (c) {
+		mutex_lock(&c->lock);
+		content_restore_locked(c, key.ext, rec);
+		mutex_unlock(&c->lock);
+	}
+	mutex_unlock(&b->lock);
+	buf_release(&val);
+}
+
 /* -EBUSY: it is being read. Another error: the room was not freed. */
 static int evict_one(struct blocks *b, struct evict_key key)
 {
 	struct mutex *stripe = blocks_stripe(b, key.cid);
+	struct record_extent rec;
 	int err = -EBUSY;
+	bool known;
 
 	mutex_lock(stripe);
-	if (forget_extent(b, key))
+	known = load_record(b, key, &rec);
+	if (forget_extent(b, key)) {
 		err = punch_extent(b, key);
+		if (err && known)
+			restore_record(b, key, &rec);
+	}
 	mutex_unlock(stripe);
 	return err;
 }
 
-/* Chooses a victim and evicts it, with the lock let go meanwhile. False: there
- * is none, or the disk does not free it; it still counts then. */
-static bool evict_next_locked(struct blocks *b) REQUIRES(b->lock)
+/*
+ * Chooses a victim and evicts it, with the lock let go meanwhile. False: there
+ * is none. What the disk does not free counts on; *tries says how often that
+ * may happen before it is given up.
+ */
+static bool evict_next_locked(struct blocks *b, int *tries) REQUIRES(b->lock)
 {
 	struct evict_use use = { .age = 0 };
 	uint64_t bytes;
 	int err;
 
-	if (!evict_pick(b->evict, is_busy, b, &use.key, &use.pages))
+	if (!*tries || !evict_pick(b->evict, is_busy, b, &use.key, &use.pages))
 		return false;
 	bytes = (uint64_t)use.pages * BLOCK_PAGE;
 	b->leaving += bytes;
@@ -344,7 +400,8 @@ static bool evict_next_locked(struct blocks *b) REQUIRES(b->lock)
 	b->leaving -= bytes;
 	if (err) {
 		(void)evict_load(b->evict, &use);
-		return err == -EBUSY;
+		*tries -= err != -EBUSY;
+		return true;
 	}
 	b->evicted_bytes += bytes;
 	b->evicted_extents++;
@@ -352,7 +409,7 @@ static bool evict_next_locked(struct blocks *b) REQUIRES(b->lock)
 }
 
 /* The database grows by what is pending before we hear of it. */
-enum { DB_AHEAD = 1 << 20 };
+enum { DB_AHEAD = 1 << 20, TRIES = 8 };
 
 enum room { ROOM, NO_BUDGET, NO_DISK };
 
@@ -393,6 +450,7 @@ static void note_room_locked(struct blocks *b, enum room room) REQUIRES(b->lock)
 
 int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 {
+	int tries = TRIES;
 	enum room room;
 	uint64_t before;
 
@@ -400,7 +458,7 @@ int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 	before = b->evicted_bytes;
 	while ((room = measure_locked(b, bytes)) != ROOM ||
 	       (force && b->evicted_bytes - before < bytes))
-		if (!evict_next_locked(b))
+		if (!evict_next_locked(b, &tries))
 			break;
 	if (room == ROOM)
 		b->reserved += bytes;
@@ -412,9 +470,11 @@ int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 
 void blocks_set_db_bytes(struct blocks *b, uint64_t bytes)
 {
+	int tries = TRIES;
+
 	__atomic_store_n(&b->db_bytes, bytes, __ATOMIC_RELAXED);
 	mutex_lock(&b->lock);
-	while (measure_locked(b, 0) != ROOM && evict_next_locked(b))
+	while (measure_locked(b, 0) != ROOM && evict_next_locked(b, &tries))
 		;
 	note_now_locked(b);
 	mutex_unlock(&b->lock);

@@ -248,7 +248,8 @@ static void free_excess(struct blocks *b, uint64_t cid)
 	if (f.fd < 0)
 		return;
 	walk_extents(b, cid, &f);
-	punch(f.fd, f.end, (uint64_t)st.st_size);
+	punch(f.fd, f.end,
+	      ((uint64_t)st.st_size / BLOCK_PAGE + 1) * BLOCK_PAGE);
 	close(f.fd);
 }
 

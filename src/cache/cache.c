@@ -47,8 +47,9 @@ struct cache {
 	struct batch *batch;
 	struct meta *meta;
 	struct blocks *blocks;
+	bool left; /* the last holder did not come to its end */
 	bool doubt; /* data is verified before use */
-	bool opened;
+	bool opened, ended;
 };
 
 static const struct slice state_key = { "state", 5 };
@@ -101,12 +102,24 @@ static int take_lock(struct cache *c, char *why, size_t why_len)
 			 "cache folder %s is in use by the r2fs process %.*s: "
 			 "unmount that one, or give another --cache-dir",
 			 c->dir, (int)strcspn(pid, "\n"), pid);
+		close(c->lock_fd);
+		c->lock_fd = -1;
 		return -EBUSY;
 	}
+	c->left = pread(c->lock_fd, pid, 1, 0) == 1;
 	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	if (ftruncate(c->lock_fd, 0) || pwrite(c->lock_fd, pid, n, 0) != n)
+	if (fsio()->ftruncate(c->lock_fd, 0) ||
+	    pwrite(c->lock_fd, pid, n, 0) != n)
 		log_debug("cache", "the lock file has no pid");
 	return 0;
+}
+
+/* An empty lock file says that its last holder did not crash. */
+static void release_lock(struct cache *c)
+{
+	if (c->ended && fsio()->ftruncate(c->lock_fd, 0))
+		log_debug("cache", "the lock file keeps the pid");
+	close(c->lock_fd);
 }
 
 static void remove_tree(const char *path, int depth)
@@ -192,7 +205,7 @@ static int open_database(struct cache *c, const struct cache_config *config)
 {
 	uint64_t ceiling = map_ceiling(config);
 	bool fresh = false;
-	int err = kv_open(c->db, ceiling, &c->kv);
+	int err = kv_open(c->db, ceiling, c->left, &c->kv);
 
 	if (!err) {
 		err = read_state(c->kv, &c->state);
@@ -210,7 +223,7 @@ static int open_database(struct cache *c, const struct cache_config *config)
 		kv_close(c->kv);
 		c->kv = NULL;
 		remove_database(c);
-		err = kv_open(c->db, ceiling, &c->kv);
+		err = kv_open(c->db, ceiling, c->left, &c->kv);
 		fresh = true;
 	}
 	if (!err && !fresh && !c->state.clean) {
@@ -396,6 +409,7 @@ static void stop(struct cache *c)
 		put_state(c);
 	}
 	batch_destroy(c->batch);
+	c->ended = opened;
 }
 
 void cache_close(struct cache *c)
@@ -408,7 +422,7 @@ void cache_close(struct cache *c)
 	meta_destroy(c->meta);
 	kv_close(c->kv);
 	if (c->lock_fd >= 0)
-		close(c->lock_fd);
+		release_lock(c);
 	free(c->dir);
 	free(c->db);
 	free(c);

@@ -218,6 +218,13 @@ void content_clear_locked(struct content *c, uint64_t ext)
 	c->extents[ext]->verified = 0;
 }
 
+void content_restore_locked(struct content *c, uint64_t ext,
+			    const struct record_extent *rec)
+{
+	if (ext < c->nextents && c->extents[ext])
+		c->extents[ext]->rec = *rec;
+}
+
 /* Bytes from off to the end of the run of present blocks in one extent. */
 static uint64_t run_locked(struct content *c, uint64_t off) REQUIRES(c->lock)
 {
@@ -249,7 +256,7 @@ uint64_t content_present(struct content *c, uint64_t off, uint64_t len)
 	if (off >= c->size)
 		return 0;
 	mutex_lock(&c->lock);
-	n = present_locked(c, off, len);
+	n = c->no_file ? 0 : present_locked(c, off, len);
 	mutex_unlock(&c->lock);
 	return n;
 }
@@ -269,7 +276,7 @@ bool content_complete(struct content *c)
 	if (c->complete_to < c->size)
 		c->complete_to += present_locked(c, c->complete_to,
 						 c->size - c->complete_to);
-	complete = c->complete_to == c->size;
+	complete = c->complete_to == c->size && !c->no_file;
 	mutex_unlock(&c->lock);
 	return complete;
 }
@@ -322,9 +329,11 @@ static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
 	if (c->fd >= 0)
 		return c->fd;
 	fd = open_file(c, create);
+	c->no_file = fd < 0;
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st)) {
+		c->no_file = true;
 		close(fd);
 		return -EIO;
 	}
@@ -346,6 +355,7 @@ static void forget_all(struct content *c)
 	mutex_lock(&b->lock);
 	mutex_lock(&c->lock);
 	for (size_t i = 0; i < c->nextents && c->fd < 0; i++) {
+		c->no_file = false;
 		if (!extent_locked(c, i)->rec.present)
 			continue;
 		content_clear_locked(c, i);

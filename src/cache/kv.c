@@ -30,10 +30,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/kv_check.h"
 #include "cache/kv_map.h"
 
 static const uint64_t MAP_START = 64ull << 20;
 static const uint64_t MAP_MIN = 1ull << 20;
+static const uint64_t CHECK_ALWAYS = 128ull << 20; /* takes 50 ms */
 static const unsigned MAX_READERS = 510;
 
 enum { IDLE_READS = 16 };
@@ -187,7 +189,7 @@ static int open_env(struct kv *kv, const char *path, uint64_t file_bytes)
 	return to_errno(rc);
 }
 
-int kv_open(const char *path, uint64_t ceiling, struct kv **ret)
+int kv_open(const char *path, uint64_t ceiling, bool doubt, struct kv **ret)
 {
 	struct kv *kv = xcalloc(1, sizeof(*kv));
 	uint64_t bytes;
@@ -196,6 +198,8 @@ int kv_open(const char *path, uint64_t ceiling, struct kv **ret)
 	kv->ceiling = ceiling < MAP_MIN ? MAP_MIN : ceiling;
 	init_resize_lock(&kv->resize);
 	err = check_before(path, &bytes);
+	if (!err && (doubt || bytes <= CHECK_ALWAYS))
+		err = kv_check(path);
 	if (!err)
 		err = open_env(kv, path, bytes);
 	if (!err)

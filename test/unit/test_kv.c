@@ -19,7 +19,7 @@ static struct kv *open_kv(uint64_t ceiling)
 {
 	struct kv *kv = NULL;
 
-	CHECK_INT(kv_open(path, ceiling, &kv), 0);
+	CHECK_INT(kv_open(path, ceiling, true, &kv), 0);
 	return kv;
 }
 
@@ -103,7 +103,7 @@ static void test_scopes(void)
 	kv_abort(&w);
 	CHECK_STR(get(kv, "a"), "1");
 	kv_close(kv);
-	CHECK(kv_open(test_dir, 1 << 20, &again) < 0);
+	CHECK(kv_open(test_dir, 1 << 20, true, &again) < 0);
 	remove_kv();
 }
 
@@ -186,14 +186,14 @@ static void test_foreign(void)
 	memset(junk, 'x', sizeof(junk));
 	fill_kv(10);
 	overwrite(0, junk, sizeof(junk));
-	CHECK_INT(kv_open(path, 16 << 20, &kv), -EUCLEAN);
+	CHECK_INT(kv_open(path, 16 << 20, true, &kv), -EUCLEAN);
 	remove_kv();
 
 	CASE("a database that was cut short is refused");
 	fill_kv(20000);
 	CHECK_INT(stat(path, &st), 0);
 	CHECK_INT(truncate(path, st.st_size / 2), 0);
-	CHECK_INT(kv_open(path, 16 << 20, &kv), -EUCLEAN);
+	CHECK_INT(kv_open(path, 16 << 20, true, &kv), -EUCLEAN);
 	remove_kv();
 }
 

@@ -618,7 +618,7 @@ static void test_collect(void)
 
 	CASE("what is below a directory that went is collected");
 	snprintf(path, sizeof(path), "%s/collect.mdb", test_dir);
-	CHECK_INT(kv_open(path, 1 << 30, &kv), 0);
+	CHECK_INT(kv_open(path, 1 << 30, true, &kv), 0);
 	bc.kv = kv;
 	b = batch_create(&bc);
 	struct meta *m = meta_create(b, 2, 1);
