@@ -221,6 +221,17 @@ static bool is_meta(const uint8_t *p)
 	       get(p + HEAD, 4) == MAGIC && get(p + HEAD + 4, 4) == 1;
 }
 
+/* Another layout, whether LMDB's or this machine's, is LMDB's to judge. */
+static bool is_known_layout(const uint8_t *map)
+{
+	bool native = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&
+		      sizeof(size_t) == 8;
+
+	return native &&
+	       !(get(map + HEAD, 4) == MAGIC && get(map + HEAD + 4, 4) > 1 &&
+		 get(map + HEAD + 4, 4) < 1000);
+}
+
 static bool check_file(struct check *c, uint64_t bytes)
 {
 	const uint8_t *meta[2] = { c->map + HEAD, NULL }, *m;
@@ -265,7 +276,7 @@ int kv_check(const char *path)
 	if (map == MAP_FAILED)
 		return -errno;
 	c.map = map;
-	if (!check_file(&c, (uint64_t)st.st_size))
+	if (is_known_layout(map) && !check_file(&c, (uint64_t)st.st_size))
 		err = -EUCLEAN;
 	munmap(map, (size_t)st.st_size);
 	return err;
