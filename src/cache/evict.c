@@ -11,7 +11,8 @@
  * the main set only if it was used at least HYSTERESIS times more, counted
  * over its evictions (ghosts); else it goes itself. In an epoch loop all are
  * used equally often, give or take one, so the main set stays and hits its
- * share. Counts are halved every PERIOD of traffic.
+ * share. Counts are halved every PERIOD of traffic; one use before the halving
+ * and one after it then differ by two, hence HYSTERESIS.
  *
  * Counts are slow to believe in a change, and where popularity drifts,
  * recency is the better guide. So both policies, that one and LRU, run on a
@@ -37,9 +38,9 @@ enum {
 	SAME_USE = 4, /* ticks within which accesses are one */
 	PERIOD_BITS = 9, /* ticks until counts are halved: 8 cache sizes */
 	FREQ_MAX = 63,
-	HYSTERESIS = 2,
+	HYSTERESIS = 3,
 	WINDOW_SHARE = 16, /* the window's share of the cache... */
-	WINDOW_SHARE_MAX = 8, /* ...which this much prefetch may extend: */
+	WINDOW_SHARE_MAX = 14, /* ...which this much prefetch may extend: */
 	WINDOW_PAGES = 8192,
 	MODEL_EXTENTS = 4096, /* a model grown beyond is scaled down */
 	VERDICT_MIN = 128, /* accesses before a model is believed */
@@ -172,13 +173,14 @@ static uint32_t sample(struct policy *p, enum extent_set set,
 	const struct extent_list *s = &p->t.sets[set];
 	uint32_t best = NO_PLACE, now = now_tick(p);
 	uint32_t start = s->n ? random_below(p, s->n) : 0;
+	uint32_t drawn = s->n > SAMPLE ? SAMPLE : 0;
 
-	for (uint32_t i = 0; i < s->n; i++) {
+	for (uint32_t i = 0; i < drawn + s->n; i++) {
 		uint32_t pos = (start + i) % s->n;
 
 		if (i >= SAMPLE && best != NO_PLACE)
 			break;
-		if (s->n > SAMPLE && i < SAMPLE)
+		if (i < drawn)
 			pos = random_below(p, s->n);
 		if (best != NO_PLACE && !c->worse(&s->v[pos], &s->v[best], now))
 			continue;
