@@ -280,7 +280,7 @@ static int punch_extent(struct blocks *b, struct evict_key key)
 		return fd == -ENOENT ? 0 : fd;
 	err = fsio()->punch(fd, (off_t)key.ext * CACHE_EXTENT, CACHE_EXTENT);
 	close(fd);
-	if (err)
+	if (err && err != -EOPNOTSUPP)
 		log_warn("cache", "cannot free a part of %s: %s", path,
 			 strerror(-err));
 	return err;
@@ -360,7 +360,11 @@ static void restore_record(struct blocks *b, struct evict_key key,
 	buf_release(&val);
 }
 
-/* -EBUSY: it is being read. Another error: the room was not freed. */
+/*
+ * -EBUSY: it is being read. Another error: the room was not freed. -EAGAIN: it
+ * will be when the rest of the file is forgotten, where files have no holes;
+ * the extent counts until then, but is not served.
+ */
 static int evict_one(struct blocks *b, struct evict_key key)
 {
 	struct mutex *stripe = blocks_stripe(b, key.cid);
@@ -372,7 +376,9 @@ static int evict_one(struct blocks *b, struct evict_key key)
 	known = load_record(b, key, &rec);
 	if (forget_extent(b, key)) {
 		err = punch_extent(b, key);
-		if (err && known)
+		if (err == -EOPNOTSUPP && known)
+			err = -EAGAIN;
+		else if (err && known)
 			restore_record(b, key, &rec);
 	}
 	mutex_unlock(stripe);
@@ -400,7 +406,7 @@ static bool evict_next_locked(struct blocks *b, int *tries) REQUIRES(b->lock)
 	b->leaving -= bytes;
 	if (err) {
 		(void)evict_load(b->evict, &use);
-		*tries -= err != -EBUSY;
+		*tries -= err != -EBUSY && err != -EAGAIN;
 		return true;
 	}
 	b->evicted_bytes += bytes;
@@ -448,6 +454,14 @@ static void note_room_locked(struct blocks *b, enum room room) REQUIRES(b->lock)
 	b->no_room = why[room];
 }
 
+/* Evicting everything would not make room for so much. */
+static bool can_never_fit(const struct blocks *b, uint64_t bytes)
+{
+	uint64_t db = __atomic_load_n(&b->db_bytes, __ATOMIC_RELAXED);
+
+	return b->max_bytes && db + DB_AHEAD + bytes > b->max_bytes;
+}
+
 int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 {
 	int tries = TRIES;
@@ -456,6 +470,11 @@ int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 
 	mutex_lock(&b->lock);
 	before = b->evicted_bytes;
+	if (can_never_fit(b, bytes)) {
+		note_room_locked(b, NO_BUDGET);
+		mutex_unlock(&b->lock);
+		return -ENOSPC;
+	}
 	while ((room = measure_locked(b, bytes)) != ROOM ||
 	       (force && b->evicted_bytes - before < bytes))
 		if (!evict_next_locked(b, &tries))

@@ -178,8 +178,8 @@ static void clip_locked(struct content *c, uint64_t ext) REQUIRES(c->lock)
 
 	for (uint64_t block = ext * EXTENT_BLOCKS; present;
 	     block++, present >>= 1)
-		if (present & 1 && block * CACHE_BLOCK + block_bytes(c, block) >
-					   c->file_end)
+		if (present & 1 &&
+		    block * CACHE_BLOCK + block_bytes(c, block) > c->file_end)
 			drop_block_locked(c, block);
 }
 
@@ -321,6 +321,38 @@ static int open_file(const struct content *c, bool create)
 	return fsio()->open(path, O_RDWR | O_CREAT, 0600);
 }
 
+static int note_extent(struct slice key, struct slice val, void *arg)
+{
+	if (key.n == sizeof(struct extent_db_key))
+		buf_add(arg, (const uint8_t *)key.p + 8, 8);
+	return 0;
+}
+
+/* Loads the extents that have something to lose, before a later block makes
+ * the file longer again; most files are short because nothing is behind. */
+static void clip_unloaded_locked(struct content *c) REQUIRES(c->lock)
+{
+	struct slice after = { NULL, 0 }, prefix;
+	struct extent_db_key first, before;
+	struct buf found;
+	uint64_t ext = c->file_end / CACHE_EXTENT;
+
+	prefix = extent_db_key(&first, c->cid, 0);
+	prefix.n = 8;
+	if (ext)
+		after = extent_db_key(&before, c->cid, ext - 1);
+	buf_init(&found, SIZE_MAX);
+	if (batch_scan(c->blocks->batch, KV_EXTENT, prefix, after, note_extent,
+		       &found))
+		log_debug("cache", "a data file cannot be checked");
+	for (size_t at = 0; at < found.len; at += 8) {
+		ext = record_get_be64((const uint8_t *)found.data + at);
+		if (ext < c->nextents)
+			(void)extent_locked(c, ext);
+	}
+	buf_release(&found);
+}
+
 static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
 {
 	struct stat st;
@@ -342,6 +374,8 @@ static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
 	for (size_t i = 0; i < c->nextents; i++)
 		if (c->extents[i])
 			clip_locked(c, i);
+	if (c->file_end < c->size)
+		clip_unloaded_locked(c);
 	return fd;
 }
 

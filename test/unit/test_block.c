@@ -169,6 +169,45 @@ static void test_budget(void)
 	cache_close(cache);
 }
 
+static void test_never_fits(void)
+{
+	struct cache *cache = open_new(3 * MB);
+	struct content *c = open_cid(cache, 1, MB), *big;
+
+	CASE("a write that can never fit evicts nothing");
+	CHECK_INT(put(c, 0, MB), 0);
+	big = open_cid(cache, 2, 4 * MB);
+	CHECK_INT(put(big, 0, 4 * MB), -ENOSPC);
+	CHECK_INT(get(c, 0, MB), MB);
+	CHECK_INT(put(big, 0, MB), 0);
+	content_put(c);
+	content_put(big);
+	cache_close(cache);
+}
+
+static void test_epochs(void)
+{
+	enum { ITEMS = 96, EPOCHS = 8, SIZE = 256 * KB };
+	struct cache *cache = open_new(ITEMS / 2 * SIZE + MB);
+	unsigned hits = 0, asked = 0;
+
+	CASE("epochs over twice the cache hit 0.45");
+	for (unsigned i = 0; i < EPOCHS * ITEMS; i++) {
+		struct content *c = open_cid(cache, 1 + i % ITEMS, SIZE);
+		bool hit = content_present(c, 0, SIZE) == SIZE;
+
+		asked += i >= ITEMS;
+		hits += i >= ITEMS && hit;
+		if (!hit)
+			CHECK_INT(put(c, 0, SIZE), 0);
+		CHECK_INT(get(c, 0, SIZE), SIZE);
+		content_put(c);
+	}
+	printf("# %.3f\n", (double)hits / asked);
+	CHECK(hits >= asked * 0.45);
+	cache_close(cache);
+}
+
 static void test_min_free(void)
 {
 	struct cache *cache = open_new(0);
@@ -364,6 +403,34 @@ static void test_read_faults(void)
 	cache_close(cache);
 }
 
+/* The file is as long again as the map says, but with a hole in it. */
+static void test_hole(void)
+{
+	struct cache *cache = open_new(0);
+	struct content *c = open_cid(cache, 1, 9 * MB);
+	char path[128];
+
+	CASE("a data file cut short that grows again holds no zeros");
+	CHECK_INT(put(c, 0, 6 * MB), 0);
+	content_put(c);
+	cache_close(cache);
+	snprintf(path, sizeof(path), "%s/cache/data/01/%016x", test_dir, 1);
+	CHECK_INT(truncate(path, MB + 100), 0);
+	for (int i = 0; i < 2; i++) {
+		cache = reopen(NULL);
+		c = open_cid(cache, 1, 9 * MB);
+		CHECK_INT(put(c, 8 * MB, MB), 0);
+		content_put(c);
+		c = open_cid(cache, 1, 9 * MB);
+		CHECK_INT(get(c, 0, 9 * MB), MB);
+		CHECK_INT(get(c, 2 * MB, MB), 0);
+		CHECK_INT(get(c, 5 * MB, MB), 0);
+		CHECK_INT(get(c, 8 * MB, MB), MB);
+		content_put(c);
+		cache_close(cache);
+	}
+}
+
 static void test_evict_faults(void)
 {
 	struct cache *cache = open_new(16 * MB);
@@ -390,6 +457,27 @@ static void test_evict_faults(void)
 		}
 		content_put(c);
 	}
+	cache_close(cache);
+}
+
+static void test_no_holes(void)
+{
+	struct cache *cache = open_new(16 * MB);
+	struct content *c = open_cid(cache, 1, 14 * MB);
+
+	CASE("where holes cannot be punched, whole files go");
+	CHECK_INT(put(c, 0, 14 * MB), 0);
+	content_put(c);
+	fault_set(PUNCH, -EOPNOTSUPP, 0);
+	for (uint64_t cid = 2; cid < 40; cid++) {
+		c = open_cid(cache, cid, 2 * MB);
+		CHECK_INT(put(c, 0, 2 * MB), 0);
+		CHECK_INT(get(c, 0, 2 * MB), 2 * MB);
+		CHECK(du("") <= 16 * MB);
+		content_put(c);
+	}
+	CHECK(!degraded(cache));
+	no_faults();
 	cache_close(cache);
 }
 
@@ -497,7 +585,7 @@ static void test_random(void)
 
 /* ---- threads ---- */
 
-enum { THREADS = 4, ROUNDS = 300 };
+enum { THREADS = 4, ROUNDS = 300, PIECE = 128 * KB };
 
 static struct cache *shared;
 static bool all_sound = true;
@@ -509,11 +597,11 @@ static void *work(void *arg)
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		uint64_t x = hash_u64(seed * 1000 + i), cid = x % 6;
 		struct content *c = open_cid(shared, cid + 1, 5 * MB);
-		uint64_t off = (x >> 8) % 5 * MB;
+		uint64_t off = (x >> 8) % (5 * MB / PIECE) * PIECE;
 
-		if (!get(c, off, MB))
-			(void)!put(c, off, MB);
-		if (get(c, off, MB) == SIZE_MAX)
+		if (!get(c, off, PIECE))
+			(void)!put(c, off, PIECE);
+		if (get(c, off, PIECE) == SIZE_MAX)
 			__atomic_store_n(&all_sound, false, __ATOMIC_RELAXED);
 		(void)content_complete(c);
 		content_put(c);
@@ -542,13 +630,17 @@ int main(void)
 	test_start();
 	test_presence();
 	test_budget();
+	test_never_fits();
+	test_epochs();
 	test_min_free();
 	test_pins();
 	test_write_faults();
 	test_partial_write();
 	test_quota();
 	test_read_faults();
+	test_hole();
 	test_evict_faults();
+	test_no_holes();
 	test_random();
 	test_threads();
 	return test_end();
