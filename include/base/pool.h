@@ -24,6 +24,7 @@ struct chunk {
 	unsigned refs; /* atomic */
 };
 
+/* From then on the process returns large allocations when they are freed. */
 struct pool *pool_create(size_t max_bytes);
 void pool_destroy(struct pool *p); /* all chunks must be back */
 

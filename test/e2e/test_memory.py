@@ -1,0 +1,68 @@
+"""Memory: --memory holds, whatever is read at once."""
+
+import os
+import threading
+import unittest
+
+from harness import BUCKET, Case
+
+MIB = 1 << 20
+FILES = 64
+SIZE = 12 * MIB
+
+
+class Memory(Case):
+    """64 readers of 64 files, far more than the budget, over a slow line."""
+
+    def body(self, i):
+        return bytes([1 + i]) * SIZE
+
+    def fill(self):
+        for i in range(FILES):
+            self.server.put(f"d/{i:02}", self.body(i))
+        self.server.latency(20)
+
+    def read_one(self, m, i, wrong):
+        try:
+            with open(f"{m.path}/d/{i:02}", "rb") as f:
+                while part := f.read(MIB):
+                    if part.count(1 + i) != len(part):
+                        wrong.append(f"{i} at {f.tell()}")
+                if f.tell() != SIZE:
+                    wrong.append(f"{i} ends at {f.tell()}")
+        except OSError as e:
+            wrong.append(f"{i}: {e}")
+
+    def read_all(self, m):
+        wrong = []
+        threads = [threading.Thread(target=self.read_one, args=(m, i, wrong))
+                   for i in range(FILES)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(wrong, [])
+
+    def holds(self, budget, *options):
+        self.rss_limit = (budget + 64) * MIB
+        self.fill()
+        m = self.mount("--memory", f"{budget}M", *options)
+        self.read_all(m)
+        most = m.memory()
+        print(f"# --memory {budget}M {' '.join(options)}: most {most >> 20} "
+              f"MiB", flush=True)
+        self.assertLessEqual(most, self.rss_limit)
+        self.assertEqual(m.stats()["process"]["buffer_bytes"], 0)
+
+    def test_64m(self):
+        self.holds(64)
+
+    def test_128m(self):
+        self.holds(128)
+
+    def test_cache_too_small(self):
+        self.holds(64, "--cache-size", "128M")
+
+
+if __name__ == "__main__":
+    unittest.main()
