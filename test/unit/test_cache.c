@@ -266,9 +266,10 @@ static void test_stale_files(void)
 	test_config.commit_ms = 20;
 	CHECK_INT(du("data") / MB, 3 * BODY / MB);
 	c = reopen(NULL);
-	for (int i = 0; i < 1000 && du("data") > BODY; i++)
+	/* The file system may keep a block of its own for the map of a file. */
+	for (int i = 0; i < 1000 && du("data") >= BODY + CACHE_BLOCK; i++)
 		usleep(10000);
-	CHECK_INT(du("data"), BODY);
+	CHECK(du("data") < BODY + CACHE_BLOCK);
 	CHECK_INT(get(c, 50), 0);
 	CHECK_INT(get(c, 1), BODY);
 	cache_close(c);
@@ -389,6 +390,13 @@ static bool works_in_child(void)
 	_exit(get(c, 1) < 0 || put(c, 2) < 0 || get(c, 2) != BODY);
 }
 
+/* Forks are slow under tsan, and damage has nothing to do with threads. */
+#ifdef __SANITIZE_THREAD__
+enum { PAGE_STEP = 5 * 4096 };
+#else
+enum { PAGE_STEP = 4096 };
+#endif
+
 /* Every page of the database in turn. */
 static void test_damaged_pages(void)
 {
@@ -405,7 +413,7 @@ static void test_damaged_pages(void)
 	snprintf(path, sizeof(path), "%s/cache/cache.mdb", test_dir);
 	CHECK_INT(stat(path, &st), 0);
 	rand_seed(9);
-	for (off_t at = 0; at < st.st_size && alive; at += 4096) {
+	for (off_t at = 0; at < st.st_size && alive; at += PAGE_STEP) {
 		damage_page(path, at);
 		alive = works_in_child();
 		if (!alive)
