@@ -5,6 +5,8 @@
  * waits until there is room (with one exception that prevents deadlock: a
  * pool with nothing charged always grants); prefetch may only try. Chunks are
  * reference-counted: the last chunk_put returns the bytes and wakes waiters.
+ * The contents of a new chunk are undefined. Buffers of a megabyte and more are
+ * kept for reuse, in the budget, and no more of them than are in use.
  * Thread-safe.
  */
 #ifndef BASE_POOL_H
@@ -22,6 +24,7 @@ struct chunk {
 	size_t cap;
 	struct pool *pool;
 	unsigned refs; /* atomic */
+	struct chunk *next; /* the pool's own */
 };
 
 /* From then on the process returns large allocations when they are freed. */

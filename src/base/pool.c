@@ -1,10 +1,17 @@
 /*
- * A counter with a ceiling in front of malloc. Buffers are not recycled here:
- * the allocator does that for small ones, and large ones go back to the
- * system, so that RSS follows the use. The allocator must be told so: by
- * itself it moves the limit between small and large up to 32 MiB with the
- * first large one that is freed, and keeps the rest in an arena for each
- * thread; 64 readers then held four times the budget.
+ * A counter with a ceiling in front of mmap and malloc.
+ *
+ * Fresh memory costs more than what is done with it: the kernel clears each
+ * page when it is first touched, which for bytes that arrive at a gigabyte a
+ * second is a third of the work of receiving them. Large buffers are therefore
+ * huge pages where the kernel has some, and are kept for the next of the same
+ * size. What is kept is never more than what is in use, and within the budget
+ * together with it, so RSS follows the use and an idle pool holds nothing.
+ *
+ * Small buffers are the allocator's, which recycles them itself. It must be
+ * told what is small: by itself it moves the limit up to 32 MiB with the first
+ * large buffer that is freed, and keeps the rest in an arena for each thread;
+ * 64 readers then held four times the budget.
  */
 #include "base/pool.h"
 
@@ -12,17 +19,21 @@
 #include <malloc.h>
 #endif
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
 
-enum { LARGE = 128 * 1024 };
+enum { LARGE = 128 * 1024, MAPPED_MIN = 1 << 20, HUGE_PAGE = 2 << 20 };
 
 struct pool {
 	struct mutex lock;
 	struct cond room;
 	size_t max;
-	size_t used; /* guarded by lock */
+	/* guarded by lock */
+	size_t used;
+	size_t kept; /* bytes of the chunks on the list below */
+	struct chunk *free;
 };
 
 struct pool *pool_create(size_t max_bytes)
@@ -42,22 +53,112 @@ void pool_destroy(struct pool *p)
 {
 	if (!p)
 		return;
-	BUG_ON(p->used != 0);
+	BUG_ON(p->used != 0 || p->kept != 0);
 	cond_release(&p->room);
 	mutex_release(&p->lock);
 	free(p);
+}
+
+/* ---- memory ---- */
+
+/* Beginning on a huge page, so that all of it but the end can be such. */
+static uint8_t *map(size_t n)
+{
+	size_t extra = n >= HUGE_PAGE ? HUGE_PAGE : 0, head;
+	uint8_t *p = mmap(NULL, n + extra, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		BUG("out of memory");
+	if (!extra)
+		return p;
+	head = -(uintptr_t)p % HUGE_PAGE;
+	if (head)
+		munmap(p, head);
+	if (head < extra)
+		munmap(p + head + n, extra - head);
+	(void)madvise(p + head, n, MADV_HUGEPAGE);
+	return p + head;
+}
+
+static size_t map_bytes(size_t n)
+{
+	return (n + 4095) / 4096 * 4096;
 }
 
 static struct chunk *chunk_new(struct pool *p, size_t n)
 {
 	struct chunk *c = xmalloc(sizeof(*c));
 
-	c->data = xmalloc(n);
+	c->data = n < MAPPED_MIN ? xmalloc(n) : map(map_bytes(n));
 	c->cap = n;
 	c->pool = p;
-	c->refs = 1;
 	return c;
 }
+
+static void chunks_free(struct chunk *c)
+{
+	for (struct chunk *next; c; c = next) {
+		next = c->next;
+		if (c->cap < MAPPED_MIN)
+			free(c->data);
+		else
+			munmap(c->data, map_bytes(c->cap));
+		free(c);
+	}
+}
+
+/* ---- what is kept ---- */
+
+static struct chunk *take_kept_locked(struct pool *p, size_t n)
+	REQUIRES(p->lock)
+{
+	for (struct chunk **at = &p->free; *at; at = &(*at)->next) {
+		struct chunk *c = *at;
+
+		if (c->cap != n)
+			continue;
+		*at = c->next;
+		p->kept -= n;
+		return c;
+	}
+	return NULL;
+}
+
+/* Takes off the list what there is no room for; the caller frees it. */
+static struct chunk *trim_locked(struct pool *p) REQUIRES(p->lock)
+{
+	struct chunk *gone = NULL, *c;
+
+	while (p->kept > p->used ||
+	       (p->kept && (p->used >= p->max || p->kept > p->max - p->used))) {
+		c = p->free;
+		p->free = c->next;
+		p->kept -= c->cap;
+		c->next = gone;
+		gone = c;
+	}
+	return gone;
+}
+
+/* n bytes that were charged. */
+static struct chunk *grant(struct pool *p, size_t n)
+{
+	struct chunk *c, *gone;
+
+	mutex_lock(&p->lock);
+	c = n < MAPPED_MIN ? NULL : take_kept_locked(p, n);
+	gone = trim_locked(p);
+	mutex_unlock(&p->lock);
+	chunks_free(gone);
+	if (!c)
+		c = chunk_new(p, n);
+	c->refs = 1;
+	c->next = NULL;
+	return c;
+}
+
+/* ---- the interface ---- */
 
 static bool fits_locked(struct pool *p, size_t n) REQUIRES(p->lock)
 {
@@ -73,7 +174,7 @@ struct chunk *pool_try(struct pool *p, size_t n)
 	if (ok)
 		p->used += n;
 	mutex_unlock(&p->lock);
-	return ok ? chunk_new(p, n) : NULL;
+	return ok ? grant(p, n) : NULL;
 }
 
 struct chunk *pool_get(struct pool *p, size_t n, uint64_t timeout_ms)
@@ -92,7 +193,7 @@ struct chunk *pool_get(struct pool *p, size_t n, uint64_t timeout_ms)
 	if (ok)
 		p->used += n;
 	mutex_unlock(&p->lock);
-	return ok ? chunk_new(p, n) : NULL;
+	return ok ? grant(p, n) : NULL;
 }
 
 struct chunk *pool_force(struct pool *p, size_t n)
@@ -100,7 +201,7 @@ struct chunk *pool_force(struct pool *p, size_t n)
 	mutex_lock(&p->lock);
 	p->used += n;
 	mutex_unlock(&p->lock);
-	return chunk_new(p, n);
+	return grant(p, n);
 }
 
 void chunk_ref(struct chunk *c)
@@ -110,6 +211,7 @@ void chunk_ref(struct chunk *c)
 
 void chunk_put(struct chunk *c)
 {
+	struct chunk *gone;
 	struct pool *p;
 
 	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
@@ -117,10 +219,17 @@ void chunk_put(struct chunk *c)
 	p = c->pool;
 	mutex_lock(&p->lock);
 	p->used -= c->cap;
+	if (c->cap >= MAPPED_MIN) {
+		c->next = p->free;
+		p->free = c;
+		p->kept += c->cap;
+		c = NULL;
+	}
+	gone = trim_locked(p);
 	cond_broadcast(&p->room);
 	mutex_unlock(&p->lock);
-	free(c->data);
-	free(c);
+	chunks_free(c);
+	chunks_free(gone);
 }
 
 size_t pool_used(const struct pool *p)

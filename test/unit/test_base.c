@@ -107,6 +107,28 @@ static void test_pool(void)
 	pool_destroy(p);
 }
 
+static void test_pool_reuse(void)
+{
+	size_t n = 3 << 20;
+	struct pool *p = pool_create(4 * n);
+	struct chunk *a = pool_try(p, n), *b = pool_try(p, n), *c;
+	uint8_t *was = b->data;
+
+	CASE("pool: large buffers are used again, in the budget");
+	a->data[n - 1] = b->data[n - 1] = 1;
+	chunk_put(b);
+	b = pool_try(p, n);
+	CHECK(b->data == was);
+	chunk_put(b);
+	c = pool_try(p, 3 * n); /* room for it only without what is kept */
+	CHECK(c != NULL);
+	CHECK_INT(pool_used(p), 4 * n);
+	CHECK(pool_try(p, 1) == NULL);
+	chunk_put(c);
+	chunk_put(a);
+	pool_destroy(p); /* checks that nothing is kept */
+}
+
 static atomic_uint ran;
 
 static void run_task(struct task *t)
@@ -221,6 +243,7 @@ int main(void)
 	test_crc();
 	test_map();
 	test_pool();
+	test_pool_reuse();
 	test_tasks();
 	test_seams();
 	test_fsio();
