@@ -552,10 +552,7 @@ static void piece_init(struct piece *p, uint64_t off, const uint8_t *data,
 	p->off = off;
 	p->data = data;
 	p->len = len < room ? len : room;
-	for (size_t at = 0; at < p->len; at += CACHE_BLOCK)
-		p->crc[at / CACHE_BLOCK] = crc32c(
-			0, data + at,
-			p->len - at < CACHE_BLOCK ? p->len - at : CACHE_BLOCK);
+	crc32c_blocks(data, p->len, CACHE_BLOCK, p->crc);
 }
 
 /* Puts the piece on the map; returns the extent's pages. */

@@ -34,11 +34,25 @@ static void test_buf(void)
 static void test_crc(void)
 {
 	char text[] = "123456789";
+	uint32_t crc[16];
+	uint8_t data[700];
 
 	CASE("crc32c: the check value, and chaining");
 	CHECK_INT(crc32c(0, text, 9), 0xE3069283);
 	CHECK_INT(crc32c(crc32c(0, text, 4), text + 4, 5), 0xE3069283);
 	CHECK_INT(crc32c(0, "", 0), 0);
+	CASE("crc32c: many blocks are as one by one");
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * i >> 3);
+	for (size_t n = 0; n <= sizeof(data); n += 13)
+		for (size_t block = 61; block < 80; block += 3) {
+			crc32c_blocks(data, n, block, crc);
+			for (size_t at = 0; at < n; at += block)
+				CHECK_INT(crc[at / block],
+					  crc32c(0, data + at,
+						 n - at < block ? n - at :
+								  block));
+		}
 }
 
 struct item {
