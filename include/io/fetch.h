@@ -53,6 +53,10 @@ struct fill_file {
 	struct list waiters; /* struct fill_read */
 	struct prefetch prefetch;
 	bool stale;
+	/* guarded by fills.lock */
+	unsigned fetching; /* its fetches */
+	bool hungry; /* on fills.hungry, with a reference */
+	struct list hungry_link;
 };
 
 struct fills {
@@ -60,7 +64,11 @@ struct fills {
 	struct mutex lock;
 	struct cond idle;
 	struct map files; /* guarded by lock */
-	unsigned fetches; /* guarded by lock: alive */
+	/* guarded by lock */
+	unsigned fetches; /* alive */
+	unsigned ending; /* of them: memory given back */
+	unsigned busy; /* files that have a fetch */
+	struct list hungry; /* files with readers that wait for memory */
 	struct fill_stats stats; /* atomics */
 };
 
@@ -84,6 +92,10 @@ void fetch_submit(struct fetch *fetch);
  * Takes the chunk. */
 void fetch_adopt(struct fill_file *file, struct chunk *chunk, uint64_t off,
 		 size_t len);
+
+/* The file's readers will be looked at again when a fetch has given its memory
+ * back; false: none is there that would. */
+bool fetch_hungry_locked(struct fill_file *file) REQUIRES(file->lock);
 
 /* Answers every waiter whose bytes are at hand now. error != 0: those that
  * want any of [off, off + len) fail with it. */

@@ -91,8 +91,8 @@ void fill_moved(struct fills *f, uint64_t cid, const char *key,
 struct content *fill_content(struct fill_file *file); /* borrowed */
 
 /*
- * One read. The caller fills off, len, done, arg and keeps the struct until
- * done, which is called exactly once: inline when the bytes are at hand,
+ * One read. The caller fills off, len, until, done, arg and keeps the struct
+ * until done, which is called exactly once: inline when the bytes are at hand,
  * else from another thread. During done() the result is either data (memory)
  * or fd+fd_off; both die when done returns. got < len only at end of file.
  * Errors: -ESTALE the object changed in R2, -EINTR after fill_cancel,
@@ -101,6 +101,7 @@ struct content *fill_content(struct fill_file *file); /* borrowed */
 struct fill_read {
 	uint64_t off;
 	size_t len;
+	uint64_t until; /* the end of what will be read; 0: a guess is made */
 	void (*done)(struct fill_read *r);
 	void *arg;
 	/* the result */

@@ -14,7 +14,8 @@ enum { PARTS_MAX = 10000 };
 
 #define PART_MIN (5ull << 20)
 #define PART_MAX ((5ull << 30) - (5ull << 20))
-#define PART_COPY_MAX (512ull << 20) /* a larger server-side copy takes too
+#define PART_COPY_MAX \
+	(512ull << 20) /* a larger server-side copy takes too
 				      * long for one request */
 #define OBJECT_MAX ((5ull << 40) - (5ull << 30))
 

@@ -15,10 +15,12 @@
 
 enum {
 	PREFETCH_CURSORS = 8,
-	PREFETCH_NEAR = 1 << 20, /* forward jump or step back still sequential */
+	PREFETCH_NEAR =
+		1 << 20, /* forward jump or step back still sequential */
 	PREFETCH_FIRST = 1 << 20, /* first window */
+	PREFETCH_LARGE = 128 << 10, /* who begins so begins with a step */
 	PREFETCH_GROWTH = 4, /* of the window when its reader caught up */
-	PREFETCH_STEP = 8 << 20, /* refill a wide window by so much */
+	PREFETCH_STEP = 8 << 20, /* refill a wide window up to a multiple */
 };
 
 struct prefetch_cursor {

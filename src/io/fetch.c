@@ -28,6 +28,7 @@ static struct fetch *fetch_alloc_locked(struct fill_file *file, uint64_t off,
 	mutex_lock(&f->lock);
 	file->refs++;
 	f->fetches++;
+	f->busy += file->fetching++ == 0;
 	mutex_unlock(&f->lock);
 	return fetch;
 }
@@ -49,6 +50,47 @@ struct fetch *fetch_new_locked(struct fill_file *file, uint64_t off, size_t len,
 	return fetch;
 }
 
+bool fetch_hungry_locked(struct fill_file *file)
+{
+	struct fills *f = file->fills;
+	bool ok;
+
+	mutex_lock(&f->lock);
+	ok = f->fetches > f->ending;
+	if (ok && !file->hungry) {
+		file->hungry = true;
+		file->refs++;
+		list_add_tail(&f->hungry, &file->hungry_link);
+	}
+	mutex_unlock(&f->lock);
+	return ok;
+}
+
+/* A fetch has given its memory back: the next who waits for some tries again,
+ * and further ones until there is a fetch whose end will serve the rest. */
+static void feed(struct fills *f)
+{
+	struct fill_file *file;
+	bool fed = false;
+
+	mutex_lock(&f->lock);
+	f->ending++;
+	while (!list_empty(&f->hungry) && (!fed || f->fetches <= f->ending)) {
+		file = list_first(&f->hungry, struct fill_file, hungry_link);
+		list_del(&file->hungry_link);
+		file->hungry = false;
+		mutex_unlock(&f->lock);
+		fill_wake(file, 0, 0, 0);
+		file_put(file);
+		fed = true;
+		mutex_lock(&f->lock);
+	}
+	f->ending--;
+	if (--f->fetches == 0)
+		cond_broadcast(&f->idle);
+	mutex_unlock(&f->lock);
+}
+
 static void fetch_end(struct fetch *fetch)
 {
 	struct fill_file *file = fetch->file;
@@ -60,11 +102,11 @@ static void fetch_end(struct fetch *fetch)
 	chunk_put(fetch->chunk);
 	store_req_release(&fetch->req);
 	free(fetch);
-	file_put(file);
 	mutex_lock(&f->lock);
-	if (--f->fetches == 0)
-		cond_broadcast(&f->idle);
+	f->busy -= --file->fetching == 0;
 	mutex_unlock(&f->lock);
+	file_put(file);
+	feed(f);
 }
 
 static void store_bytes(struct task *t)

@@ -18,6 +18,10 @@
 enum {
 	START_MAX = 64, /* fetches begun by one read */
 	MERGE_GAP = 512 * 1024, /* present bytes between two gaps of one GET */
+	PREFETCH_KNOWN = 64 << 20, /* ahead of a reader who said how far */
+	CRUMB = 1 << 20, /* a last GET is so much larger rather than two */
+	WINDOW_MAX = 512 << 20,
+	MANY_GETS = 128, /* of a file: three more do not count */
 };
 
 static bool same_cid(const struct map_node *n, const void *key)
@@ -37,6 +41,7 @@ int fills_create(const struct fill_config *config, struct fills **ret)
 		f->config.get_bytes = 8 << 20;
 	mutex_init(&f->lock);
 	cond_init(&f->idle);
+	list_init(&f->hungry);
 	map_init(&f->files, same_cid);
 	*ret = f;
 	return 0;
@@ -448,6 +453,7 @@ void fill_wake(struct fill_file *file, uint64_t off, uint64_t len, int error)
 struct start {
 	struct fetch *fetch[START_MAX];
 	unsigned n;
+	bool hungry; /* not all, for want of memory */
 };
 
 static uint64_t block_down(uint64_t off)
@@ -479,14 +485,73 @@ static uint64_t gap_end_locked(struct fill_file *file, uint64_t pos,
 	return to;
 }
 
+static bool hungry_others(struct fills *f)
+{
+	bool any;
+
+	mutex_lock(&f->lock);
+	any = !list_empty(&f->hungry);
+	mutex_unlock(&f->lock);
+	return any;
+}
+
+/* Where a GET that begins at off ends at the latest. Where a file is so long
+ * that it does not matter, its beginning comes by several connections. */
+static uint64_t get_end(const struct fill_file *file, uint64_t off)
+{
+	uint64_t most = file->fills->config.get_bytes, end = CRUMB;
+
+	if (off >= most || file->size / most < MANY_GETS) {
+		end = off - off % most + most;
+		return end - off < CRUMB ? end + most : end;
+	}
+	while (end <= off)
+		end *= 2;
+	return end;
+}
+
+/* How many of n missing bytes to ask for at once. */
+static uint64_t get_len(const struct fill_file *file, uint64_t off, uint64_t n,
+			uint64_t must_end)
+{
+	uint64_t most = file->fills->config.get_bytes;
+
+	if (off + n <= must_end && n <= most)
+		return n;
+	if (off + n == file->size && n <= most + CRUMB)
+		return n;
+	if (off + n > get_end(file, off))
+		n = get_end(file, off) - off;
+	return n;
+}
+
+static struct fetch *begin_locked(struct fill_file *file, uint64_t off,
+				  uint64_t n, uint64_t must_end,
+				  struct start *s) REQUIRES(file->lock)
+{
+	bool ahead = off >= must_end;
+	struct fetch *fetch = NULL;
+
+	if (!ahead || !hungry_others(file->fills))
+		fetch = fetch_new_locked(file, off, n, ahead, false);
+	if (fetch || ahead)
+		return fetch;
+	if (off + n <= must_end)
+		return fetch_new_locked(file, off, n, false, true);
+	s->hungry = fetch_hungry_locked(file);
+	if (s->hungry)
+		return NULL;
+	return fetch_new_locked(file, off, must_end - off, false, true);
+}
+
 /* Begins fetches for all that is missing in [off, end), both on block
- * boundaries. Bytes before must_end are waited for. How far it came. */
+ * boundaries. Bytes before must_end are waited for: when memory is short, one
+ * who wanted just these gets them at once, a stream waits for its turn rather
+ * than come in crumbs. How far it came. */
 static uint64_t cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
 			     uint64_t must_end, struct start *s)
 	REQUIRES(file->lock)
 {
-	uint64_t most = file->fills->config.get_bytes;
-
 	while (off < end && s->n < START_MAX) {
 		struct fetch *fetch = fetch_at_locked(file, off);
 		uint64_t n =
@@ -499,28 +564,43 @@ static uint64_t cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
 				(off + n == file->size ? CACHE_BLOCK : 0));
 			continue;
 		}
-		n = gap_end_locked(file, off, end) - off;
-		if (n > most)
-			n = most;
-		fetch = fetch_new_locked(file, off, n, off >= must_end, false);
-		if (!fetch && off < must_end) {
-			if (off + n > must_end)
-				n = must_end - off;
-			fetch = fetch_new_locked(file, off, n, false, true);
-		}
+		n = get_len(file, off, gap_end_locked(file, off, end) - off,
+			    must_end);
+		fetch = begin_locked(file, off, n, must_end, s);
 		if (!fetch)
 			return off;
 		s->fetch[s->n++] = fetch;
-		off += n;
+		off += fetch->len;
 	}
 	return off;
 }
 
-static uint64_t max_window(const struct fills *f)
+/* What a stream may have ahead of it: its share of three quarters of the
+ * memory, but a GET at least. */
+static uint64_t max_window(struct fills *f)
 {
-	uint64_t share = pool_max(f->config.pool) / 2;
+	uint64_t share = pool_max(f->config.pool) / 4 * 3, busy;
 
-	return share < 256 << 20 ? share : 256 << 20;
+	mutex_lock(&f->lock);
+	busy = f->busy;
+	mutex_unlock(&f->lock);
+	share = share < WINDOW_MAX ? share : WINDOW_MAX;
+	share /= busy ? busy : 1;
+	return share > f->config.get_bytes ? share : f->config.get_bytes;
+}
+
+/* What the reader said that it will read. */
+static void known_ahead(const struct fill_file *file, const struct fill_read *r,
+			uint64_t *from, uint64_t *to)
+{
+	*from = r->off + r->len;
+	*to = *from + PREFETCH_KNOWN;
+	if (*to > r->until)
+		*to = r->until;
+	if (*to > file->size)
+		*to = file->size;
+	if (*to < *from)
+		*to = *from;
 }
 
 static void plan_locked(struct fill_file *file, const struct fill_read *r,
@@ -528,8 +608,12 @@ static void plan_locked(struct fill_file *file, const struct fill_read *r,
 {
 	uint64_t from, to, last, begun, end = block_up(file, r->off + r->len);
 
-	prefetch_note(&file->prefetch, file->size, r->off, r->len, stalled,
-		      max_window(file->fills), &from, &to);
+	if (r->until) {
+		known_ahead(file, r, &from, &to);
+	} else {
+		prefetch_note(&file->prefetch, file->size, r->off, r->len,
+			      stalled, max_window(file->fills), &from, &to);
+	}
 	last = to;
 	to = block_up(file, to);
 	if (from <= end + MERGE_GAP && to > end) {
@@ -541,7 +625,7 @@ static void plan_locked(struct fill_file *file, const struct fill_read *r,
 			begun = cover_locked(file, block_down(from), to, end,
 					     s);
 	}
-	if (begun < to)
+	if (begun < to && !r->until)
 		prefetch_begun(&file->prefetch, last, begun);
 }
 
@@ -565,7 +649,7 @@ static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 			break;
 		}
 		plan_locked(file, r, stalled, &s);
-		if (under_way_locked(file, r)) {
+		if (s.hungry || under_way_locked(file, r)) {
 			r->parked = true;
 			list_add_tail(&file->waiters, &r->link);
 			break;

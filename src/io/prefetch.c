@@ -2,9 +2,12 @@
  * The kernel splits one large read into several requests and sends them
  * partly out of order, so "sequential" means near the cursor, not at it. A
  * read at offset 0 begins a stream at once: almost everybody who reads the
- * beginning reads on. New ranges are asked for only when half of the window or
- * PREFETCH_STEP has been used, in whole steps where the file goes on, so that
- * requests stay large and a wide window is refilled evenly, not half at a time.
+ * beginning reads on, and who begins with a large block reads large files: its
+ * first window is a whole step, so that a file of a few MiB is not asked for in
+ * pieces. New ranges are asked for only when half of the window or
+ * PREFETCH_STEP has been used, up to the end of a step where the file goes on,
+ * so that requests stay large and a wide window is refilled evenly, not half at
+ * a time.
  */
 #include "io/prefetch.h"
 
@@ -39,10 +42,11 @@ static struct prefetch_cursor *pick(struct prefetch *p, uint64_t off,
 	return oldest;
 }
 
-static void grow(struct prefetch_cursor *c, bool stalled, uint64_t max_window)
+static void grow(struct prefetch_cursor *c, bool eager, bool stalled,
+		 uint64_t max_window)
 {
 	if (c->window == 0)
-		c->window = PREFETCH_FIRST;
+		c->window = eager ? PREFETCH_STEP : PREFETCH_FIRST;
 	else if (stalled)
 		c->window *= PREFETCH_GROWTH;
 	c->window = min_u64(c->window, max_window);
@@ -52,9 +56,15 @@ static void grow(struct prefetch_cursor *c, bool stalled, uint64_t max_window)
  * the file: a GET of a few blocks costs as much as a large one. */
 static uint64_t window_end(const struct prefetch_cursor *c, uint64_t size)
 {
-	uint64_t end = c->next + c->window + PREFETCH_FIRST - 1;
+	uint64_t end = c->next + c->window;
 
-	end -= end % PREFETCH_FIRST;
+	if (c->window < PREFETCH_STEP) {
+		end += PREFETCH_FIRST - 1;
+		end -= end % PREFETCH_FIRST;
+	} else {
+		end += PREFETCH_STEP / 2;
+		end -= end % PREFETCH_STEP;
+	}
 	return end + PREFETCH_FIRST > size ? size : end;
 }
 
@@ -78,7 +88,7 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	c->reads++;
 	if (end > c->next || is_new) {
 		c->next = end;
-		grow(c, stalled, max_window);
+		grow(c, is_new && len >= PREFETCH_LARGE, stalled, max_window);
 	}
 	if (c->ahead < c->next)
 		c->ahead = c->next;
@@ -89,8 +99,6 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	*to = window_end(c, size);
 	if (*to < *from)
 		*to = *from;
-	else if (*to<size && * to - *from> PREFETCH_STEP)
-		*to -= (*to - *from) % PREFETCH_STEP;
 	c->ahead = *to;
 }
 

@@ -390,7 +390,8 @@ static void base_arrived(struct fill_read *r)
 	mutex_unlock(&b->lock);
 }
 
-static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off)
+static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off,
+		     uint64_t until)
 {
 	struct base_read b = { .to = to };
 
@@ -398,6 +399,7 @@ static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off)
 	cond_init(&b.ended);
 	b.read.off = off;
 	b.read.len = n;
+	b.read.until = until;
 	b.read.done = base_arrived;
 	fill_read(base, &b.read);
 	mutex_lock(&b.lock);
@@ -423,15 +425,15 @@ static struct fill_file *base_get(struct writeback *wb)
 /* Our own store makes the old base's version go: then the new one has the
  * same bytes. */
 static int read_from_base(struct writeback *wb, void *to, size_t n,
-			  uint64_t off)
+			  uint64_t off, uint64_t until)
 {
 	struct fill_file *base = base_get(wb), *now;
-	int err = base ? read_base(base, to, n, off) : -EIO;
+	int err = base ? read_base(base, to, n, off, until) : -EIO;
 
 	if (err == -ESTALE) {
 		now = base_get(wb);
 		if (now && now != base)
-			err = read_base(now, to, n, off);
+			err = read_base(now, to, n, off, until);
 		fill_close(now);
 	}
 	fill_close(base);
@@ -449,7 +451,7 @@ int writeback_fill_range(struct writeback *wb, uint64_t off, uint64_t end)
 		if (staged_kind_at(wb->staged, off, &len) == STAGED_BASE) {
 			if (!buf)
 				buf = xmalloc(STEP);
-			err = read_from_base(wb, buf, len, off);
+			err = read_from_base(wb, buf, len, off, end);
 			if (!err)
 				err = staged_write_base(wb->staged, buf, len,
 							off);
@@ -492,7 +494,7 @@ static int read_mixed(struct mixed *m, uint8_t *to)
 		uint64_t len = end - off;
 
 		if (staged_kind_at(m->wb->staged, off, &len) == STAGED_BASE)
-			err = read_from_base(m->wb, to, len, off);
+			err = read_from_base(m->wb, to, len, off, 0);
 		else
 			err = staged_read(m->wb->staged, to, len, off);
 		off += len;
@@ -590,8 +592,7 @@ int writeback_seek(struct writeback *wb, uint64_t off, bool hole, uint64_t *ret)
 /* ---- the record ---- */
 
 static void record_multipart_locked(struct writeback *wb,
-				    struct journal_rec *rec)
-	REQUIRES(wb->lock)
+				    struct journal_rec *rec) REQUIRES(wb->lock)
 {
 	struct multipart *m = wb->mpu;
 

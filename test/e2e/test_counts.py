@@ -51,6 +51,32 @@ class SmallFiles(Case):
         self.assertEqual((stats["ops"]["GET"], stats["total"]), (1, 1))
 
 
+class ManyReaders(Case):
+    """16 readers of as many files; memory for one GET of each, and for much
+    less."""
+    rss_limit = 400 << 20
+
+    def read_all(self, size, *options):
+        body = os.urandom(size)
+        for i in range(16):
+            self.server.put(f"dir/f{i}", body)
+        m = self.mount(*options)
+        os.listdir(f"{m.path}/dir")
+        self.server.latency(10)
+        self.server.reset()
+        with ThreadPoolExecutor(16) as pool:
+            for got in pool.map(lambda i: m.read(f"dir/f{i}"), range(16)):
+                self.assertTrue(got == body)
+        return self.server.stats()["ops"]["GET"]
+
+    def test_one_get_for_each_8_mib(self):
+        self.assertLessEqual(self.read_all(8 << 20), 16)
+
+    def test_no_crumbs_when_memory_is_short(self):
+        gets = self.read_all(12 << 20, "--memory", "64M")
+        self.assertLessEqual(gets, 36) # two a file, a few in pieces
+
+
 class MissingNames(Case):
     def missing(self, m):
         for i in range(200):

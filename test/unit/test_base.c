@@ -62,7 +62,8 @@ struct item {
 
 static bool item_equal(const struct map_node *n, const void *key)
 {
-	return container_of(n, struct item, node)->key == *(const uint64_t *)key;
+	return container_of(n, struct item, node)->key ==
+	       *(const uint64_t *)key;
 }
 
 static void free_item(struct map_node *n, void *arg)
