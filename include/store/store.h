@@ -100,6 +100,8 @@ struct store_list { /* owned by the request; store_list_release */
 	char *next_key; /* MPU_LIST: start_after of the next page */
 };
 
+enum { STORE_SUM_MANY = 8 };
+
 /* Bytes to send: of a file (a hole is zeros), or of memory when fd < 0. */
 struct store_body {
 	int fd;
@@ -230,6 +232,10 @@ void store_destroy(struct store *s);
 /* Computes the body's MD5 on the caller's thread; a PUT or PART must have it.
  * -errno of reading the file. */
 MUST_CHECK int store_body_sum(struct store *s, struct store_body *body);
+/* The same of n at once, which may take much less than n times as long if they
+ * are ranges of files; STORE_SUM_MANY is a good number. */
+MUST_CHECK int store_bodies_sum(struct store *s,
+				struct store_body *const *bodies, unsigned n);
 
 /* Zeroes req, sets max_keys = 1000 and body.fd = -1. */
 void store_req_init(struct store_req *req, enum store_op op);

@@ -11,7 +11,8 @@
 struct store_ops {
 	void (*submit)(struct store *s, struct store_req *req);
 	void (*cancel)(struct store *s, struct store_req *req);
-	int (*sum)(struct store *s, struct store_body *body);
+	int (*sum)(struct store *s, struct store_body *const *bodies,
+		   unsigned n);
 	void (*counters)(struct store *s, struct store_counters *ret);
 	void (*destroy)(struct store *s);
 };

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "r2/crypto.h"
+#include "r2/md5.h"
 #include "r2/op.h"
 #include "r2/shape.h"
 
@@ -207,16 +208,47 @@ static void r2_cancel(struct store *base, struct store_req *req)
 	mutex_unlock(&r2->lock);
 }
 
-static int r2_sum(struct store *base, struct store_body *body)
+/* Those of files, at most STORE_SUM_MANY. */
+static int sum_files(struct store_body *const *bodies, unsigned n)
 {
+	struct md5_range r[STORE_SUM_MANY];
+	int err;
+
+	for (unsigned i = 0; i < n; i++) {
+		r[i].fd = bodies[i]->fd;
+		r[i].off = bodies[i]->off;
+		r[i].len = bodies[i]->len;
+	}
+	err = md5_ranges(r, n);
+	for (unsigned i = 0; i < n && !err; i++) {
+		memcpy(bodies[i]->md5, r[i].md5, MD5_BYTES);
+		bodies[i]->summed = true;
+	}
+	return err;
+}
+
+static int r2_sum(struct store *base, struct store_body *const *bodies,
+		  unsigned n)
+{
+	struct store_body *files[STORE_SUM_MANY];
+	unsigned nfiles = 0;
 	int err = 0;
 
-	if (body->fd >= 0)
-		err = crypto_md5_fd(body->fd, body->off, body->len, body->md5);
-	else
-		crypto_md5(body->data, body->len, body->md5);
-	body->summed = !err;
-	return err;
+	for (unsigned i = 0; i < n && !err; i++) {
+		struct store_body *b = bodies[i];
+
+		if (b->fd < 0) {
+			crypto_md5(b->data, b->len, b->md5);
+			b->summed = true;
+			continue;
+		}
+		files[nfiles++] = b;
+		if (nfiles == STORE_SUM_MANY) {
+			err = sum_files(files, nfiles);
+			nfiles = 0;
+		}
+	}
+	return err ? err : sum_files(files, nfiles);
 }
 
 static void r2_counters(struct store *base, struct store_counters *ret)

@@ -59,7 +59,13 @@ void store_cancel(struct store *s, struct store_req *req)
 
 int store_body_sum(struct store *s, struct store_body *body)
 {
-	return s->ops->sum(s, body);
+	return s->ops->sum(s, &body, 1);
+}
+
+int store_bodies_sum(struct store *s, struct store_body *const *bodies,
+		     unsigned n)
+{
+	return s->ops->sum(s, bodies, n);
 }
 
 void store_counters_get(struct store *s, struct store_counters *ret)
