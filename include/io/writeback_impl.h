@@ -16,6 +16,8 @@ enum part_state { PART_TODO, PART_FLYING, PART_DONE };
 struct part {
 	enum part_state state;
 	uint32_t gen; /* counts changes: a part changed in flight is sent again */
+	bool summed; /* md5 is that of the bytes now */
+	uint8_t md5[16];
 	char etag[STORE_PART_ETAG_MAX];
 };
 
@@ -75,8 +77,9 @@ void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 MUST_CHECK int multipart_begin(struct writeback *wb, const char *key,
 			       const struct store_meta *meta,
 			       struct store_interrupt *interrupt, char *why);
-/* Sends parts: all there are, or (stream) the full ones until hurry is set
- * or nothing is left to send just now. Returns with none in flight. */
+/* Sends parts: all there are, and returns with none in flight; or (stream) the
+ * full ones until nothing is left to send just now, or until hurry is set:
+ * then what is in flight is left to the run that follows. */
 MUST_CHECK int multipart_run(struct writeback *wb, bool stream,
 			     struct store_interrupt *interrupt, char *why);
 MUST_CHECK int multipart_complete(struct writeback *wb,

@@ -9,6 +9,10 @@
  *
  * One connection is often far slower than the link, so a lone upload takes many;
  * several uploads share those, and each has a few for certain.
+ *
+ * A part is sent with its MD5. Many sums at once cost little more than one
+ * (store_bodies_sum), so while something is on its way, a stream waits until
+ * there are a few parts to sum.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +20,21 @@
 
 #include "io/writeback_impl.h"
 
-enum { WAIT_MS = 100, RESTARTS = 3 };
+enum {
+	WAIT_MS = 100,
+	SUM_FEW = 4, /* parts that are worth summing while others fly */
+	SUM_BYTES = 256 << 20, /* summed at once, beyond the first part */
+	RECORDS = 64, /* times the record is written in one upload */
+};
+
+/* A part to be sent, as of one moment. */
+struct next_part {
+	unsigned index;
+	uint32_t gen;
+	uint64_t len;
+	bool copy;
+	uint8_t md5[16];
+};
 
 struct part_job {
 	struct store_req req;
@@ -46,6 +64,7 @@ void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 	for (uint64_t i = off / m->part_size;
 	     i < m->n && i * m->part_size < end; i++) {
 		m->parts[i].gen++;
+		m->parts[i].summed = false;
 		if (m->parts[i].state == PART_DONE)
 			m->parts[i].state = PART_TODO;
 	}
@@ -98,6 +117,8 @@ void multipart_drop(struct writeback *wb)
 	mutex_lock(&wb->lock);
 	struct multipart *m = wb->mpu;
 	wb->mpu = NULL;
+	while (m && m->flying)
+		cond_wait(&wb->changed, &wb->lock);
 	mutex_unlock(&wb->lock);
 	if (m)
 		abort_upload(wb, m);
@@ -182,13 +203,20 @@ static void part_done(struct store_req *req)
 	writeback_put(wb);
 }
 
-static bool copyable(struct writeback *wb, uint64_t off, uint64_t len,
-		     bool last)
+static uint64_t part_len(const struct multipart *m, unsigned i, uint64_t size)
 {
-	mutex_lock(&wb->lock);
-	bool base = wb->base != NULL;
-	mutex_unlock(&wb->lock);
-	return base && len <= PART_COPY_MAX && (last || len >= PART_MIN) &&
+	uint64_t off = i * m->part_size;
+
+	return size - off < m->part_size ? size - off : m->part_size;
+}
+
+static bool copyable_locked(struct writeback *wb, const struct multipart *m,
+			    unsigned i, uint64_t size) REQUIRES(wb->lock)
+{
+	uint64_t off = i * m->part_size, len = part_len(m, i, size);
+	bool last = off + len == size;
+
+	return wb->base && len <= PART_COPY_MAX && (last || len >= PART_MIN) &&
 	       !staged_changed(wb->staged, off, off + len);
 }
 
@@ -203,72 +231,149 @@ static void describe_copy(struct part_job *j)
 	req->range_len = j->len;
 }
 
-static int describe_upload(struct part_job *j)
+static void describe_upload(struct part_job *j, const uint8_t *md5)
 {
 	struct store_req *req = &j->req;
-	int err = writeback_fill_range(j->wb, j->off, j->off + j->len);
 
-	if (err)
-		return err;
 	store_req_init(req, STORE_MPU_PART);
 	req->body.fd = staged_fd(j->wb->staged);
 	req->body.off = (off_t)j->off;
 	req->body.len = j->len;
-	return store_body_sum(j->wb->ws->config.store, &req->body);
+	req->body.summed = true;
+	memcpy(req->body.md5, md5, sizeof(req->body.md5));
 }
 
-/* The part is FLYING already. */
-static void send_part(struct writeback *wb, struct multipart *m, unsigned index,
-		      uint32_t gen, uint64_t size)
+/* The part is FLYING already; md5 NULL: R2 has its bytes. */
+static void send_part(struct writeback *wb, struct multipart *m,
+		      const struct next_part *p)
 {
 	struct part_job *j = xcalloc(1, sizeof(*j));
-	int err = 0;
 
 	j->wb = wb;
 	j->mpu = m;
-	j->index = index;
-	j->gen = gen;
-	j->off = index * m->part_size;
-	j->len = size - j->off < m->part_size ? size - j->off : m->part_size;
+	j->index = p->index;
+	j->gen = p->gen;
+	j->off = p->index * m->part_size;
+	j->len = p->len;
 	writeback_ref(wb);
-	if (copyable(wb, j->off, j->len, j->off + j->len == size))
+	if (p->copy)
 		describe_copy(j);
 	else
-		err = describe_upload(j);
+		describe_upload(j, p->md5);
 	j->req.key = m->key;
 	j->req.upload_id = m->id;
-	j->req.part_number = index + 1;
+	j->req.part_number = p->index + 1;
 	j->req.done = part_done;
 	j->req.arg = j;
-	if (err) {
-		j->req.error = err;
-		part_done(&j->req);
-	} else {
-		store_submit(wb->ws->config.store, &j->req);
+	store_submit(wb->ws->config.store, &j->req);
+}
+
+/* ---- sums ---- */
+
+/* Parts that are to be summed, at most STORE_SUM_MANY. */
+struct batch {
+	unsigned n;
+	unsigned ready; /* parts before them that are summed and not sent */
+	struct next_part part[STORE_SUM_MANY];
+};
+
+static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
+				 uint64_t size, unsigned nparts,
+				 struct batch *ret) REQUIRES(wb->lock)
+{
+	uint64_t bytes = 0;
+
+	ret->n = ret->ready = 0;
+	for (unsigned i = 0; i < nparts && ret->n < STORE_SUM_MANY; i++) {
+		struct part *p = &m->parts[i];
+		struct next_part *to = &ret->part[ret->n];
+
+		if (p->state != PART_TODO)
+			continue;
+		if (p->summed || copyable_locked(wb, m, i, size)) {
+			ret->ready++;
+			continue;
+		}
+		bytes += part_len(m, i, size);
+		if (ret->n && bytes > SUM_BYTES)
+			break;
+		*to = (struct next_part){ .index = i, .gen = p->gen };
+		to->len = part_len(m, i, size);
+		ret->n++;
+	}
+}
+
+static int sum_batch(struct writeback *wb, const struct multipart *m,
+		     struct batch *b)
+{
+	struct store_body body[STORE_SUM_MANY], *bodies[STORE_SUM_MANY];
+	int err = 0;
+
+	memset(body, 0, sizeof(body));
+	for (unsigned i = 0; i < b->n && !err; i++) {
+		uint64_t off = b->part[i].index * m->part_size;
+
+		body[i].fd = staged_fd(wb->staged);
+		body[i].off = (off_t)off;
+		body[i].len = b->part[i].len;
+		bodies[i] = &body[i];
+		err = writeback_fill_range(wb, off, off + body[i].len);
+	}
+	if (!err)
+		err = store_bodies_sum(wb->ws->config.store, bodies, b->n);
+	for (unsigned i = 0; i < b->n && !err; i++)
+		memcpy(b->part[i].md5, body[i].md5, sizeof(body[i].md5));
+	return err;
+}
+
+static void note_sums_locked(struct multipart *m, const struct batch *b)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		struct part *p = &m->parts[b->part[i].index];
+
+		if (p->gen != b->part[i].gen)
+			continue;
+		memcpy(p->md5, b->part[i].md5, sizeof(p->md5));
+		p->summed = true;
 	}
 }
 
 /* ---- all of them ---- */
 
-/* The next part to send, marked FLYING; m->n if none now. */
-static unsigned next_locked(struct writebacks *ws, struct multipart *m,
-			    uint64_t size, bool stream, uint32_t *gen)
+/* How many parts there are to be sent by now. */
+static unsigned parts_now_locked(struct multipart *m, uint64_t size,
+				 bool stream)
 {
-	unsigned n = parts_count(size, m->part_size), i;
+	unsigned n = stream ? size / m->part_size :
+			      parts_count(size, m->part_size);
 
-	if (stream)
-		n = size / m->part_size;
 	grow_locked(m, n);
-	for (i = 0; i < n; i++)
-		if (m->parts[i].state == PART_TODO)
-			break;
-	if (i == n)
-		return m->n;
-	m->parts[i].state = PART_FLYING;
-	*gen = m->parts[i].gen;
-	m->flying++;
-	__atomic_add_fetch(&ws->parts_flying, 1, __ATOMIC_RELAXED);
-	return i;
+	return n;
+}
+
+/* The next of n that can be sent at once, marked FLYING. */
+static bool next_locked(struct writeback *wb, struct multipart *m,
+			uint64_t size, unsigned n, struct next_part *ret)
+	REQUIRES(wb->lock)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct part *p = &m->parts[i];
+
+		if (p->state != PART_TODO)
+			continue;
+		ret->copy = copyable_locked(wb, m, i, size);
+		if (!ret->copy && !p->summed)
+			continue;
+		ret->index = i;
+		ret->gen = p->gen;
+		ret->len = part_len(m, i, size);
+		memcpy(ret->md5, p->md5, sizeof(ret->md5));
+		p->state = PART_FLYING;
+		m->flying++;
+		__atomic_add_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
+		return true;
+	}
+	return false;
 }
 
 static bool may_send_locked(const struct writebacks *ws,
@@ -277,6 +382,44 @@ static bool may_send_locked(const struct writebacks *ws,
 	return m->flying < ws->config.parts_in_flight ||
 	       __atomic_load_n(&ws->parts_flying, __ATOMIC_RELAXED) <
 		       ws->config.parts_together;
+}
+
+/* Sends or sums something; false if there is nothing to do just now. */
+static bool advance_locked(struct writeback *wb, struct multipart *m,
+			   bool stream) REQUIRES(wb->lock)
+{
+	uint64_t size = staged_size(wb->staged);
+	unsigned n = parts_now_locked(m, size, stream);
+	struct next_part next;
+	struct batch batch;
+	int err;
+
+	if (may_send_locked(wb->ws, m) && next_locked(wb, m, size, n, &next)) {
+		mutex_unlock(&wb->lock);
+		send_part(wb, m, &next);
+		mutex_lock(&wb->lock);
+		return true;
+	}
+	find_unsummed_locked(wb, m, size, n, &batch);
+	if (!batch.n || batch.ready >= SUM_FEW ||
+	    (stream && m->flying && batch.n < SUM_FEW))
+		return false;
+	mutex_unlock(&wb->lock);
+	err = sum_batch(wb, m, &batch);
+	mutex_lock(&wb->lock);
+	if (err && !m->error)
+		m->error = err;
+	if (!err)
+		note_sums_locked(m, &batch);
+	return true;
+}
+
+/* The record costs as much as there are parts: so it is written again after
+ * every so many. */
+static bool worth_recording_locked(const struct multipart *m, unsigned done)
+{
+	return m->done != done &&
+	       (!m->flying || m->done - done >= 1 + m->n / RECORDS);
 }
 
 int multipart_run(struct writeback *wb, bool stream,
@@ -288,27 +431,17 @@ int multipart_run(struct writeback *wb, bool stream,
 
 	mutex_lock(&wb->lock);
 	m = wb->mpu;
-	for (;;) {
-		uint64_t size = staged_size(wb->staged);
-		bool stop = err || m->error || (stream && wb->hurry);
-		unsigned i = m->n;
-		uint32_t gen = 0;
-
-		if (m->done != done) {
+	m->error = 0;
+	while (!(stream && wb->hurry)) {
+		if (worth_recording_locked(m, done)) {
 			done = m->done;
 			mutex_unlock(&wb->lock);
 			writeback_rerecord(wb);
 			mutex_lock(&wb->lock);
 			continue;
 		}
-		if (!stop && may_send_locked(wb->ws, m))
-			i = next_locked(wb->ws, m, size, stream, &gen);
-		if (i < m->n) {
-			mutex_unlock(&wb->lock);
-			send_part(wb, m, i, gen, size);
-			mutex_lock(&wb->lock);
+		if (!err && !m->error && advance_locked(wb, m, stream))
 			continue;
-		}
 		if (m->flying == 0)
 			break;
 		cond_wait_ms(&wb->changed, &wb->lock, WAIT_MS);

@@ -206,7 +206,8 @@ static void refill_tokens_locked(struct writeback *wb)
 /* Takes the right to store, after the others and at R2's pace. -EALREADY:
  * there is nothing left to store. */
 static int enter(struct writeback *wb, const char *key,
-		 struct store_interrupt *interrupt, struct writeback_result *ret)
+		 struct store_interrupt *interrupt,
+		 struct writeback_result *ret)
 {
 	int err = 0;
 
@@ -313,7 +314,7 @@ static bool worth_streaming_locked(struct writeback *wb, uint64_t size)
 	uint64_t part = m ? m->part_size : parts_size(size, 0);
 
 	if (wb->streaming || wb->storing || wb->hurry || wb->base ||
-	    size <= 2 * wb->ws->config.put_max)
+	    size < wb->ws->config.put_max + part)
 		return false;
 	if (!m)
 		return true;
@@ -328,6 +329,8 @@ void writeback_stream(struct writeback *wb, const struct writeback_target *t)
 
 	mutex_lock(&wb->lock);
 	start = worth_streaming_locked(wb, size);
+	if (wb->streaming)
+		cond_broadcast(&wb->changed);
 	if (start) {
 		wb->streaming = true;
 		store_meta_release(&wb->stream_meta);

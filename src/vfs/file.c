@@ -481,7 +481,7 @@ void vfs_read_cancel(struct vfs_read *r)
 /* ---- writing ---- */
 
 enum {
-	STREAM_FROM = 64 << 20,
+	STREAM_FROM = 32 << 20,
 	STREAM_STEP = 4 << 20,
 	COPY_FROM = 65536, /* below, a PUT of what is likely cached is as good */
 };
