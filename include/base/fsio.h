@@ -20,6 +20,8 @@ struct fsio_ops {
 	ssize_t (*pread)(int fd, void *buf, size_t n, off_t off);
 	ssize_t (*pwrite)(int fd, const void *buf, size_t n, off_t off);
 	int (*fsync)(int fd);
+	/* Writing to the disk begins; a later fsync waits for less. */
+	void (*flush_start)(int fd, off_t off, off_t len);
 	int (*ftruncate)(int fd, off_t size);
 	int (*punch)(int fd, off_t off, off_t len); /* deallocate a range */
 	int (*unlink)(const char *path);

@@ -57,6 +57,9 @@ MUST_CHECK int staged_set_base(struct staged *f, uint64_t size);
 /* 0 or -errno (-ENOSPC). Grows the size. */
 MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,
 			    uint64_t off);
+/* They begin to go to the disk, so that a durable staged_save has less to wait
+ * for. */
+void staged_flush_start(struct staged *f, uint64_t off, uint64_t n);
 /* Bytes of the base brought in: as a write, but never over written bytes, and
  * not beyond what is left of the base. */
 MUST_CHECK int staged_write_base(struct staged *f, const void *buf, size_t n,

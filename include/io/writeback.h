@@ -69,6 +69,8 @@ uint64_t writeback_id(struct writeback *wb); /* names it in the journal */
 
 MUST_CHECK int writeback_write(struct writeback *wb, const void *buf, size_t n,
 			       uint64_t off);
+/* What was written there shall soon be durable: the disk may begin. */
+void writeback_flush_start(struct writeback *wb, uint64_t off, uint64_t n);
 MUST_CHECK int writeback_truncate(struct writeback *wb, uint64_t size);
 /* Zeros over [off, off + n); past the end only if grow. */
 MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,

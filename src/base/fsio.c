@@ -62,6 +62,11 @@ static int sys_fsync(int fd)
 	return result(fsync(fd));
 }
 
+static void sys_flush_start(int fd, off_t off, off_t len)
+{
+	sync_file_range(fd, off, len, SYNC_FILE_RANGE_WRITE);
+}
+
 static int sys_ftruncate(int fd, off_t size)
 {
 	return result(ftruncate(fd, size));
@@ -114,6 +119,7 @@ const struct fsio_ops fsio_system = {
 	.pread = sys_pread,
 	.pwrite = sys_pwrite,
 	.fsync = sys_fsync,
+	.flush_start = sys_flush_start,
 	.ftruncate = sys_ftruncate,
 	.punch = sys_punch,
 	.unlink = sys_unlink,

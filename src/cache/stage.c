@@ -1,7 +1,8 @@
 /*
  * Local files under a journal of small text records: see cache/journal.h for
  * why not a database. A record is replaced by writing a new one beside it and
- * renaming, so a crash leaves the old one or the new one.
+ * renaming, so a crash leaves the old one or the new one. The bytes that a
+ * durable one speaks of are synced before it is written.
  */
 #include "cache/stage.h"
 
@@ -311,6 +312,11 @@ int staged_write(struct staged *f, const void *buf, size_t n, uint64_t off)
 	return 0;
 }
 
+void staged_flush_start(struct staged *f, uint64_t off, uint64_t n)
+{
+	fsio()->flush_start(f->fd, (off_t)off, (off_t)n);
+}
+
 int staged_write_base(struct staged *f, const void *buf, size_t n, uint64_t off)
 {
 	uint64_t end = off + n, to;
@@ -453,14 +459,14 @@ int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
 	int err = 0;
 
 	mutex_lock(&f->saving);
-	if (durable)
-		err = fsio()->fsync(f->fd);
 	mutex_lock(&f->lock);
 	ranges_release(&rec->ranges);
 	copy_ranges(&rec->ranges, &f->ranges);
 	rec->size = f->size;
 	rec->base_len = f->base_len;
 	mutex_unlock(&f->lock);
+	if (durable)
+		err = fsio()->fsync(f->fd);
 	buf_init(&b, JOURNAL_MAX);
 	journal_encode(&b, rec);
 	if (!err)

@@ -237,6 +237,11 @@ int writeback_write(struct writeback *wb, const void *buf, size_t n,
 	return err;
 }
 
+void writeback_flush_start(struct writeback *wb, uint64_t off, uint64_t n)
+{
+	staged_flush_start(wb->staged, off, n);
+}
+
 int writeback_truncate(struct writeback *wb, uint64_t size)
 {
 	uint64_t old = staged_size(wb->staged);

@@ -486,22 +486,27 @@ enum {
 	COPY_FROM = 65536, /* below, a PUT of what is likely cached is as good */
 };
 
-/* Long files begin to travel while they are written. */
+/* Long files begin to travel while they are written, or to go to the disk if
+ * that is what close waits for. */
 static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
 		   uint64_t before, uint64_t after)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct writeback_target t = { .key = key };
+	uint64_t from = before - before % STREAM_STEP;
+	uint64_t to = after - after % STREAM_STEP;
 	struct store_meta pairs;
 	struct place p;
 	bool temporary;
 
-	if (after < STREAM_FROM || before / STREAM_STEP == after / STREAM_STEP ||
-	    v->config.journal_close || inode_place(v, i, &p))
+	if (to <= from || inode_place(v, i, &p))
 		return;
 	temporary = name_is_temporary(v, p.name);
 	place_put(v, &p);
-	if (temporary || inode_key(v, i, key))
+	if (temporary || v->config.journal_close)
+		writeback_flush_start(wb, from, to - from);
+	if (temporary || v->config.journal_close || after < STREAM_FROM ||
+	    inode_key(v, i, key))
 		return;
 	inode_pairs(v, i, &pairs);
 	t.meta = &pairs;
