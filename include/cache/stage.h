@@ -92,6 +92,13 @@ MUST_CHECK int staged_save(struct staged *f, struct journal_rec *rec,
 /* Removes the record only. */
 void staged_forget_record(struct staged *f);
 
+/* ---- other small files of the folder, `<id>.<kind>` ---- */
+
+uint64_t stage_new_id(struct stage *s);
+char *stage_kind_path(struct stage *s, uint64_t id, const char *kind);
+MUST_CHECK int stage_each_kind(struct stage *s, const char *kind,
+			       void (*fn)(uint64_t id, void *arg), void *arg);
+
 /* ---- moves of folders under way ---- */
 
 /* A durable note that all keys of the prefix `from` are to be moved to `to`. */

@@ -98,6 +98,7 @@ struct vfs {
 	bool ending;
 	bool uploader; /* its task runs */
 	struct task uploader_task;
+	struct removals *removals; /* NULL: read-only */
 };
 
 /* ---- inode.c ---- */

@@ -85,6 +85,9 @@ void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns);
 /* Nothing is owed any more; whether it was. */
 bool inode_unowe(struct vfs *v, struct inode *i);
 
+/* Is it worth another try, of something nobody waits for? */
+bool error_may_pass(int err);
+
 /* Is name one of those that wait for their rename? */
 bool name_is_temporary(const struct vfs *v, const char *name);
 /* Is it one that O_EXCL shall take in R2 at once? */

@@ -51,6 +51,16 @@ static char *record_path(struct stage *s, uint64_t id, const char *kind)
 	return xasprintf("%s/%016" PRIx64 ".%s", s->dir, id, kind);
 }
 
+char *stage_kind_path(struct stage *s, uint64_t id, const char *kind)
+{
+	return record_path(s, id, kind);
+}
+
+uint64_t stage_new_id(struct stage *s)
+{
+	return __atomic_fetch_add(&s->next_id, 1, __ATOMIC_RELAXED);
+}
+
 static void remove_orphan(struct stage *s, const char *name, uint64_t id)
 {
 	CLEANUP(free) char *record = record_path(s, id, "rec");
@@ -110,8 +120,8 @@ void stage_close(struct stage *s)
 	free(s);
 }
 
-static int each_of_kind(struct stage *s, const char *kind,
-			void (*fn)(uint64_t id, void *arg), void *arg)
+int stage_each_kind(struct stage *s, const char *kind,
+		    void (*fn)(uint64_t id, void *arg), void *arg)
 {
 	DIR *d = opendir(s->dir);
 	uint64_t *ids = NULL, id;
@@ -136,7 +146,7 @@ static int each_of_kind(struct stage *s, const char *kind,
 
 int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
 {
-	return each_of_kind(s, "rec", fn, arg);
+	return stage_each_kind(s, "rec", fn, arg);
 }
 
 char *stage_path(struct stage *s, uint64_t id)
@@ -494,7 +504,7 @@ int stage_note(struct stage *s, const char *from, const char *to,
 {
 	struct journal_rec rec = { .state = JOURNAL_OWED, .key = (char *)to,
 				   .base_key = (char *)from };
-	uint64_t id = __atomic_fetch_add(&s->next_id, 1, __ATOMIC_RELAXED);
+	uint64_t id = stage_new_id(s);
 	struct buf b;
 	int err;
 
@@ -516,7 +526,7 @@ void stage_note_done(struct stage *s, uint64_t id)
 int stage_each_note(struct stage *s, void (*fn)(uint64_t id, void *arg),
 		    void *arg)
 {
-	return each_of_kind(s, "move", fn, arg);
+	return stage_each_kind(s, "move", fn, arg);
 }
 
 int stage_read_note(struct stage *s, uint64_t id, struct journal_rec *rec)

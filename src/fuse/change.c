@@ -328,11 +328,21 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	start_flush(req, ino, fi);
 }
 
-/* Names are in R2 when their calls return. */
+static int call_fsyncdir(struct job *j, const struct vfs_ctx *ctx)
+{
+	int err = vfs_fsyncdir(vfs_of(j), ctx, j->ino);
+
+	if (!err)
+		reply_done(j);
+	return err;
+}
+
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		 struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, 0);
+	struct job j = { .req = req, .call = call_fsyncdir, .ino = ino };
+
+	job_start(&j);
 }
 
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,

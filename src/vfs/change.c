@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 /* ---- requests ---- */
@@ -37,6 +38,8 @@ int put_small(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 	req.put_meta = meta;
 	req.if_absent = absent;
 	err = store_body_sum(v->config.store, &req.body);
+	if (!err)
+		err = removal_wait(v, ctx, key);
 	if (!err)
 		err = store_call(v->config.store, &req, ctx->interrupt);
 	*ret_etag = req.attr.etag;
@@ -455,26 +458,27 @@ int name_displace(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	return err;
 }
 
-/* Is there an object at the name, as far as we know? */
-static bool in_r2(struct vfs *v, const struct meta_rec *rec)
+/* Is there an object at the name, as far as we know? Which version? */
+static bool in_r2(struct vfs *v, const struct meta_rec *rec,
+		  char etag[CACHE_ETAG_MAX])
 {
-	bool stored = rec->etag[0];
 	struct inode *i = inode_get(v, rec->ino);
 
+	snprintf(etag, CACHE_ETAG_MAX, "%s", rec->etag);
 	if (i) {
 		mutex_lock(&v->lock);
-		stored = i->etag && *i->etag;
+		snprintf(etag, CACHE_ETAG_MAX, "%s", i->etag ? i->etag : "");
 		mutex_unlock(&v->lock);
 		inode_put(v, i);
 	}
-	return stored;
+	return etag[0];
 }
 
 static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *dir, const char *name,
 		       const struct meta_rec *rec)
 {
-	char key[STORE_KEY_MAX + 1];
+	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	struct inode *i = inode_get(v, rec->ino);
 	int err = inode_child_key(v, dir, name, false, key);
 
@@ -482,8 +486,8 @@ static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 	if (!err)
 		err = name_displace(v, ctx, dir, name, rec);
-	if (!err && in_r2(v, rec))
-		err = delete_key(v, ctx, key);
+	if (!err && in_r2(v, rec, etag))
+		err = removal_add(v, ctx, key, etag);
 	if (!err)
 		name_gone(v, dir, name);
 	inode_put(v, i);
@@ -532,11 +536,14 @@ static int has_objects(struct vfs *v, const struct vfs_ctx *ctx,
 	struct store_req req;
 	int err;
 
+	*marker = false;
+	err = removal_wait_below(v, ctx, key_slash);
+	if (err)
+		return err;
 	store_req_init(&req, STORE_LIST);
 	req.prefix = key_slash;
 	req.max_keys = 2;
 	err = store_call(v->config.store, &req, ctx->interrupt);
-	*marker = false;
 	for (unsigned i = 0; i < req.list.n && !err; i++) {
 		if (strcmp(req.list.entries[i].name, key_slash) == 0)
 			*marker = true;
@@ -609,7 +616,7 @@ static int rmdir_name(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err)
 		err = check_empty(v, ctx, i, key, &marker);
 	if (!err && marker)
-		err = delete_key(v, ctx, key);
+		err = removal_add(v, ctx, key, "");
 	if (!err) {
 		mutex_lock(&v->lock);
 		i->unlinked = true;
@@ -624,4 +631,16 @@ int vfs_rmdir(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 	      const char *name)
 {
 	return remove_checked(v, ctx, parent, name, true, rmdir_name);
+}
+
+int vfs_fsyncdir(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct inode *dir = inode_get(v, ino);
+	int err = dir ? inode_key(v, dir, key) : -ESTALE;
+
+	if (!err)
+		err = removal_wait_below(v, ctx, key);
+	inode_put(v, dir);
+	return err;
 }

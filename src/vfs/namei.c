@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/scan.h"
 #include "vfs/write.h"
 
@@ -173,8 +174,11 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 	struct fill_first *first = NULL;
 	bool not_modified = false;
 	uint64_t cid = 0;
-	int err = fill_first(v->config.fills, key, known ? old->etag : NULL,
-			     ctx->interrupt, &attr, &not_modified, &first);
+	int err = removal_wait(v, ctx, key);
+
+	if (!err)
+		err = fill_first(v->config.fills, key, known ? old->etag : NULL,
+				 ctx->interrupt, &attr, &not_modified, &first);
 
 	if (err)
 		return err;
@@ -208,6 +212,10 @@ static int ask_folder(struct vfs *v, const struct vfs_ctx *ctx,
 	struct store_req req;
 	int err;
 
+	*exists = false;
+	err = removal_wait_below(v, ctx, key_slash);
+	if (err)
+		return err;
 	store_req_init(&req, STORE_LIST);
 	req.prefix = key_slash;
 	req.max_keys = 1;

@@ -8,9 +8,11 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 enum { PARALLEL = 16, WAKE_MS = 100 };
@@ -24,7 +26,7 @@ struct owed_job {
 	struct inode *inode; /* a reference */
 };
 
-static bool may_pass(int err)
+bool error_may_pass(int err)
 {
 	return err == -ETIMEDOUT || err == -EIO || err == -EAGAIN ||
 	       err == -ECONNREFUSED || err == -ECONNRESET ||
@@ -50,7 +52,7 @@ static void run_owed(struct task *t)
 	struct vfs *v = j->v;
 	int err = inode_store(v, &ctx, j->inode);
 
-	if (err && may_pass(err))
+	if (err && error_may_pass(err))
 		again(v, j->inode);
 	else if (err)
 		inode_abandon(v, j->inode);
@@ -164,13 +166,14 @@ unsigned vfs_owed(struct vfs *v)
 	list_for_each(pos, &v->owed)
 		n++;
 	mutex_unlock(&v->lock);
-	return n;
+	return n + removals_pending(v);
 }
 
 unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms)
 {
 	uint64_t end = clock_mono_ms() + timeout_ms;
 
+	removals_hurry(v);
 	mutex_lock(&v->lock);
 	list_for_each(n, &v->owed)
 		list_entry(n, struct inode, owed_link)->owed_ns = 0;
@@ -178,6 +181,8 @@ unsigned vfs_drain(struct vfs *v, uint64_t timeout_ms)
 	while ((v->storing || !list_empty(&v->owed)) && clock_mono_ms() < end)
 		cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
 	mutex_unlock(&v->lock);
+	while (removals_pending(v) && clock_mono_ms() < end)
+		usleep(WAKE_MS * 1000);
 	return vfs_owed(v);
 }
 
@@ -191,4 +196,5 @@ void vfs_stop(struct vfs *v)
 	while (v->uploader || v->storing)
 		cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
 	mutex_unlock(&v->lock);
+	removals_stop(v);
 }

@@ -16,6 +16,7 @@
 #include "base/fsio.h"
 #include "base/log.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 enum { STEP = 1 << 20 };
@@ -47,6 +48,7 @@ int vfs_recover_list(struct vfs *v,
 	if (!v->config.writebacks)
 		return -EROFS;
 	l.stage = writebacks_stage(v->config.writebacks);
+	removals_list(v, fn, arg);
 	return stage_each(l.stage, list_one, &l);
 }
 
@@ -103,6 +105,7 @@ int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 {
 	struct writeback_target t = { .cid = meta_new_cid(v->meta) };
 	struct writeback_result r = { .why = "" };
+	const struct vfs_ctx ctx = { 0 };
 	struct writeback *wb = NULL;
 	struct journal_rec rec;
 	struct store_meta pairs;
@@ -115,6 +118,8 @@ int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 	t.meta = &pairs;
 	t.create = !force && rec.create;
 	t.if_match = !force && rec.etag[0] ? rec.etag : NULL;
+	if (!err)
+		err = removal_wait(v, &ctx, rec.key);
 	if (!err)
 		err = writeback_store(wb, &t, NULL, &r);
 	if (!err) {

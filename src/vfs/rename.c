@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "io/parts.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 enum {
@@ -316,8 +317,10 @@ int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,
 	unsigned long long moved = 0;
 	char *token = NULL;
 	bool more = true;
-	int err = 0;
+	int err = removal_wait_below(v, ctx, from);
 
+	if (!err)
+		err = removal_wait_below(v, ctx, to);
 	while (more && !err) {
 		struct store_req req;
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 struct resume {
@@ -208,7 +209,9 @@ int vfs_resume(struct vfs *v)
 	if (!v->config.writebacks)
 		return 0;
 	r.stage = writebacks_stage(v->config.writebacks);
-	err = stage_each_note(r.stage, finish_move, &r);
+	err = removals_resume(v);
+	if (!err)
+		err = stage_each_note(r.stage, finish_move, &r);
 	if (!err)
 		err = stage_each(r.stage, resume_one, &r);
 	if (r.owed)

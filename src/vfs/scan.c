@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 
 enum {
 	JOIN_PAGES = 16, /* the first page is held until so many are pulled */
@@ -326,14 +327,17 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 {
 	char prefix[STORE_KEY_MAX + 1];
 	struct scan_page *p;
-	int64_t asked_ns = clock_wall_ns();
+	int64_t asked_ns;
 	bool merged;
 	int err = inode_key(v, s->dir, prefix);
 
+	if (!err)
+		err = removal_wait_below(v, ctx, prefix);
 	if (err)
 		return err;
 	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
 		s->gen = 0;
+	asked_ns = clock_wall_ns();
 	req->prefix = prefix;
 	req->delimiter = true;
 	req->token = s->token;

@@ -6,6 +6,7 @@
 
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/scan.h"
 
 static bool inode_equal(const struct map_node *n, const void *key)
@@ -35,6 +36,8 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	list_init(&v->owed);
 	map_init(&v->inodes, inode_equal);
 	map_init(&v->flights, flight_equal);
+	if (config->writebacks)
+		v->removals = removals_create(v);
 	v->root = inode_from_rec(v, NULL, "", &root);
 	*ret = v;
 	return 0;
@@ -54,6 +57,7 @@ void vfs_destroy(struct vfs *v)
 {
 	if (!v)
 		return;
+	removals_destroy(v->removals);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);

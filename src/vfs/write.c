@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 
 enum { NS_PER_S = 1000000000 };
 
@@ -465,6 +466,8 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 		cid = meta_new_cid(v->meta);
 	inode_pairs(v, i, &pairs);
 	if (!err)
+		err = removal_wait(v, ctx, key);
+	if (!err)
 		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
 	if (!err && r->stored) {
 		stored(v, i, &p, r, cid, &pairs);
@@ -536,7 +539,9 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		return -EIO;
 	inode_pairs(v, i, &pairs);
 	t.meta = writeback_dirty(wb) ? &pairs : NULL;
-	err = writeback_store(wb, &t, ctx->interrupt, ret);
+	err = removal_wait(v, ctx, key);
+	if (!err)
+		err = writeback_store(wb, &t, ctx->interrupt, ret);
 	store_meta_release(&pairs);
 	writeback_put(wb);
 	return err;

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "base/rand.h"
+#include "cache/gone.h"
 #include "cache/stage.h"
 #include "check.h"
 
@@ -143,6 +144,68 @@ static void test_staged(const char *dir)
 	stage_close(s);
 }
 
+static unsigned lines;
+
+static void see_line(const char *key, const char *etag, void *arg)
+{
+	lines++;
+	if (lines == 1) {
+		CHECK_STR(key, "a b/%41/\n\xc3\xa4");
+		CHECK_STR(etag, "e1-2");
+	} else {
+		CHECK_STR(key, "marker/");
+		CHECK_STR(etag, "");
+	}
+}
+
+static void see_log(uint64_t id, void *arg)
+{
+	*(uint64_t *)arg = id;
+}
+
+static void test_gone(const char *dir)
+{
+	char path[128];
+	uint64_t id = 0;
+	struct stage *s;
+	struct gone *g;
+	FILE *f;
+
+	CASE("removals are remembered, a line that was cut short is not");
+	CHECK_INT(stage_open(dir, &s), 0);
+	g = gone_create(s);
+	CHECK_INT(gone_each(s, see_log, &id), 0);
+	CHECK_INT(id, 0);
+	CHECK_INT(gone_add(g, "a b/%41/\n\xc3\xa4", "e1-2"), 0);
+	CHECK_INT(gone_add(g, "marker/", ""), 0);
+	gone_keep(g);
+	gone_put(g);
+	gone_put(g);
+	stage_close(s);
+
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(gone_each(s, see_log, &id), 0);
+	CHECK(id != 0 && id < stage_new_id(s));
+	snprintf(path, sizeof(path), "%s/stage/%016llx.gone", dir,
+		 (unsigned long long)id);
+	f = fopen(path, "a");
+	fputs("00000000 wrong \n12345678 cut", f);
+	fclose(f);
+	CHECK_INT(gone_read(s, id, see_line, NULL), 0);
+	CHECK_INT(lines, 2);
+	gone_remove(s, id);
+	id = 0;
+	CHECK_INT(gone_each(s, see_log, &id), 0);
+	CHECK_INT(id, 0);
+	g = gone_create(s);
+	CHECK_INT(gone_add(g, "k", ""), 0);
+	gone_put(g);
+	gone_put(g);
+	CHECK_INT(gone_each(s, see_log, &id), 0);
+	CHECK_INT(id, 0);
+	stage_close(s);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/r2fs-stage-XXXXXX", path[64];
@@ -152,6 +215,7 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	test_staged(dir);
+	test_gone(dir);
 	snprintf(path, sizeof(path), "%s/stage", dir);
 	rmdir(path);
 	CHECK_INT(rmdir(dir), 0);
