@@ -63,7 +63,18 @@ struct store_meta_pair {
 	char *name, *value;
 };
 
-#define STORE_CONTENT_TYPE ":content-type" /* no x-amz-meta- can be called so */
+/*
+ * A pair whose name begins with ':' is no x-amz-meta- but a property of the
+ * object: one of these headers. A GET and a HEAD bring them but for the type
+ * (unless it does not fit in attr.content_type) and for the Cache-Control that
+ * r2fs gives its own objects, "no-transform".
+ */
+#define STORE_CONTENT_TYPE ":content-type"
+#define STORE_PROPERTIES \
+	{ \
+		":cache-control", ":content-disposition", ":content-encoding", \
+			":content-language", STORE_CONTENT_TYPE, ":expires", \
+	}
 
 struct store_meta {
 	struct store_meta_pair *pairs; /* owned, freed by store_meta_release */
@@ -142,7 +153,7 @@ struct store_req {
 	 * a moment in which another writer goes unseen. */
 	bool if_absent;
 	struct store_body body;
-	/* The object's metadata; the pair STORE_CONTENT_TYPE is its type (else
+	/* The object's metadata and properties (the type is else
 	 * application/octet-stream). NULL: none; for a COPY the source's. */
 	const struct store_meta *put_meta;
 	/* COPY: put_meta, though complete, only adds to or changes what the

@@ -40,6 +40,16 @@ static bool is_value(const char *s)
 	return true;
 }
 
+static bool is_property(const char *name)
+{
+	static const char *const names[] = STORE_PROPERTIES;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static int check_meta(const struct store_meta *m, char *why, size_t n)
 {
 	size_t bytes = 0;
@@ -47,9 +57,9 @@ static int check_meta(const struct store_meta *m, char *why, size_t n)
 	for (unsigned i = 0; m && i < m->n; i++) {
 		const char *name = m->pairs[i].name;
 		const char *value = m->pairs[i].value;
-		bool type = strcmp(name, STORE_CONTENT_TYPE) == 0;
+		bool property = is_property(name);
 
-		if (!type && !is_token(name))
+		if (!property && !is_token(name))
 			return refuse(why, n, -EINVAL,
 				      "a metadata name has a character that "
 				      "no header can carry");
@@ -57,7 +67,7 @@ static int check_meta(const struct store_meta *m, char *why, size_t n)
 			return refuse(why, n, -EINVAL,
 				      "a metadata value has a character that "
 				      "no header can carry");
-		bytes += type ? 0 : strlen(name) + strlen(value);
+		bytes += property ? 0 : strlen(name) + strlen(value);
 	}
 	if (bytes > META_MAX)
 		return refuse(why, n, -E2BIG,

@@ -70,6 +70,36 @@ static void add_meta(struct store_attr *attr, const char *name,
 		(struct store_meta_pair){ lower, words_decode(value) };
 }
 
+/* What r2fs itself says of every object is no property worth keeping. */
+static bool is_usual(const char *name, const char *value)
+{
+	if (!strcmp(name, STORE_CONTENT_TYPE))
+		return strlen(value) <
+		       sizeof(((struct store_attr *)0)->content_type);
+	return (!strcmp(name, ":cache-control") &&
+		!strcmp(value, "no-transform")) ||
+	       (!strcmp(name, ":content-encoding") &&
+		(!strcasecmp(value, "identity") ||
+		 strstr(value, "aws-chunked")));
+}
+
+static void add_properties(struct op *op, struct store_attr *attr)
+{
+	static const char *const names[] = STORE_PROPERTIES;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *value = op_header(op, names[i] + 1);
+		struct store_meta *m = &attr->meta;
+
+		if (!value || !*value || is_usual(names[i], value))
+			continue;
+		m->pairs = xrealloc(m->pairs, (m->n + 1) * sizeof(*m->pairs));
+		m->pairs[m->n++] = (struct store_meta_pair){
+			xstrdup(names[i]), xstrdup(value)
+		};
+	}
+}
+
 static void each_header(const char *name, const char *value, void *arg)
 {
 	struct store_attr *attr = arg;
@@ -94,6 +124,7 @@ void op_read_attr(struct op *op, struct store_attr *attr)
 	snprintf(attr->content_encoding, sizeof(attr->content_encoding), "%s",
 		 encoding ? encoding : "");
 	attr->infrequent = class && strcmp(class, "STANDARD_IA") == 0;
+	add_properties(op, attr);
 }
 
 /* ---- checking a GET's head ---- */

@@ -24,7 +24,7 @@ enum {
 	URL_MAX = 16384,
 	DOCUMENT_MAX = 8 << 20,
 	META_MAX = 65536,
-	FIXED_HEADERS = 24, /* all but metadata */
+	FIXED_HEADERS = 32, /* all but metadata */
 };
 
 void request_init(struct request *r)
@@ -115,9 +115,44 @@ static const char *h_encoding(struct assembly *a)
 	return a->v->any_encoding ? "gzip, br, zstd" : "identity";
 }
 
+/* A property to be given to the object that is made. */
+static const char *property(struct assembly *a, const char *name)
+{
+	const struct store_meta *meta = a->req->put_meta;
+	const char *value = meta ? store_meta_get(meta, name) : NULL;
+
+	if (!is_in(a, MAKES) && !a->replace)
+		return NULL;
+	return value && *value ? value : NULL;
+}
+
 static const char *h_cache_control(struct assembly *a)
 {
+	const char *value = property(a, ":cache-control");
+
+	if (value)
+		return value;
 	return is_in(a, MAKES) || a->replace ? "no-transform" : NULL;
+}
+
+static const char *h_disposition(struct assembly *a)
+{
+	return property(a, ":content-disposition");
+}
+
+static const char *h_content_encoding(struct assembly *a)
+{
+	return property(a, ":content-encoding");
+}
+
+static const char *h_language(struct assembly *a)
+{
+	return property(a, ":content-language");
+}
+
+static const char *h_expires(struct assembly *a)
+{
+	return property(a, ":expires");
 }
 
 static bool has_conditions(const struct assembly *a)
@@ -168,13 +203,11 @@ static const char *h_md5(struct assembly *a)
 
 static const char *h_content_type(struct assembly *a)
 {
-	const struct store_meta *meta = a->req->put_meta;
-	const char *type = meta ? store_meta_get(meta, STORE_CONTENT_TYPE) :
-				  NULL;
+	const char *type = property(a, STORE_CONTENT_TYPE);
 
 	if (!is_in(a, MAKES) && !a->replace)
 		return NULL;
-	return type && *type ? type : "application/octet-stream";
+	return type ? type : "application/octet-stream";
 }
 
 static const char *h_host(struct assembly *a)
@@ -241,8 +274,12 @@ static const struct field fields[] = {
 	{ "cache-control", MAKES | OP(COPY), h_cache_control },
 	{ "cf-copy-destination-if-match", OP(COPY), h_if_match },
 	{ "cf-copy-destination-if-none-match", OP(COPY), h_if_none_match },
+	{ "content-disposition", MAKES | OP(COPY), h_disposition },
+	{ "content-encoding", MAKES | OP(COPY), h_content_encoding },
+	{ "content-language", MAKES | OP(COPY), h_language },
 	{ "content-md5", SENDS | DOCUMENTS, h_md5 },
 	{ "content-type", MAKES | OP(COPY), h_content_type },
+	{ "expires", MAKES | OP(COPY), h_expires },
 	{ "host", ALL, h_host },
 	{ "if-match", ALL & ~COPIES, h_if_match },
 	{ "if-none-match", ALL & ~COPIES, h_if_none_match },

@@ -69,10 +69,12 @@ static bool same_meta(struct op *op)
 {
 	const struct store_meta *want = op->req->put_meta;
 	struct store_attr there = { 0 };
-	unsigned n = 0;
+	unsigned n = 0, have = 0;
 	bool same = true;
 
 	op_read_attr(op, &there);
+	for (unsigned i = 0; i < there.meta.n; i++)
+		have += there.meta.pairs[i].name[0] != ':';
 	for (unsigned i = 0; want && same && i < want->n; i++) {
 		const struct store_meta_pair *p = &want->pairs[i];
 		const char *value = store_meta_get(&there.meta, p->name);
@@ -83,7 +85,7 @@ static bool same_meta(struct op *op)
 		same = value && strcmp(value, p->value) == 0;
 	}
 	if (op->req->op == STORE_PUT)
-		same = same && n == there.meta.n;
+		same = same && n == have;
 	store_meta_release(&there.meta);
 	return same;
 }

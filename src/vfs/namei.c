@@ -84,6 +84,7 @@ static void pack_headers(const struct store_attr *attr, struct meta_rec *rec)
 	if (store_meta_copy(&pairs, &attr->meta))
 		return;
 	if (attr->content_type[0] &&
+	    !store_meta_get(&pairs, STORE_CONTENT_TYPE) &&
 	    strcmp(attr->content_type, "application/octet-stream") != 0)
 		pairs_set(&pairs, STORE_CONTENT_TYPE, attr->content_type);
 	key_meta_pack(&pairs, &rec->blob, &rec->blob_len);

@@ -369,7 +369,9 @@ static size_t meta_bytes(const struct store_meta *m)
 	size_t n = 0;
 
 	for (unsigned i = 0; i < m->n; i++)
-		n += strlen(m->pairs[i].name) + strlen(m->pairs[i].value);
+		if (m->pairs[i].name[0] != ':')
+			n += strlen(m->pairs[i].name) +
+			     strlen(m->pairs[i].value);
 	return n;
 }
 

@@ -439,6 +439,10 @@ static void test_heads(void)
 			       "Content-Type: a/b\nContent-Encoding: gzip\n"
 			       "X-Amz-Meta-MTime: 1.5\n"
 			       "x-amz-meta-n: =?UTF-8?B?w6k=?=\n"
+			       "Cache-Control: max-age=9\n"
+			       "Content-Disposition: attachment; filename=x\n"
+			       "Content-Language: de\n"
+			       "Expires: Tue, 14 Nov 2033 22:13:20 GMT\n"
 			       "x-amz-storage-class: STANDARD_IA" }));
 	CHECK_INT(fake_http_call(fake, store, &req), 0);
 	end();
@@ -448,7 +452,16 @@ static void test_heads(void)
 	CHECK_STR(req.attr.content_type, "a/b");
 	CHECK_STR(req.attr.content_encoding, "gzip");
 	CHECK(req.attr.infrequent && req.attr.has_meta);
-	CHECK_INT(req.attr.meta.n, 2);
+	CHECK_INT(req.attr.meta.n, 7);
+	CHECK_STR(store_meta_get(&req.attr.meta, ":cache-control"),
+		  "max-age=9");
+	CHECK_STR(store_meta_get(&req.attr.meta, ":content-disposition"),
+		  "attachment; filename=x");
+	CHECK_STR(store_meta_get(&req.attr.meta, ":content-encoding"), "gzip");
+	CHECK_STR(store_meta_get(&req.attr.meta, ":content-language"), "de");
+	CHECK_STR(store_meta_get(&req.attr.meta, ":expires"),
+		  "Tue, 14 Nov 2033 22:13:20 GMT");
+	CHECK(!store_meta_get(&req.attr.meta, STORE_CONTENT_TYPE));
 	CHECK_STR(store_meta_get(&req.attr.meta, "mtime"), "1.5");
 	CHECK_STR(store_meta_get(&req.attr.meta, "n"), "\xc3\xa9");
 	store_req_release(&req);
