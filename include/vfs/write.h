@@ -18,6 +18,9 @@
 /* Time until an owed store is tried. */
 #define OWED_ATTR_NS 300000000ll
 #define OWED_TEMP_NS 30000000000ll
+/* --writeback: what is removed or written again at once (SQLite's journal)
+ * is not sent. */
+#define OWED_JOURNAL_NS 200000000ll
 
 /* ---- write.c: content ---- */
 

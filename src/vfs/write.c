@@ -547,6 +547,16 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	return err;
 }
 
+/* Put off once only: who writes all the time is stored all the same. */
+static void owe_flushed(struct vfs *v, struct inode *i, bool temporary)
+{
+	mutex_lock(&v->lock);
+	bool owed = i->owed;
+	mutex_unlock(&v->lock);
+	if (temporary || !owed)
+		inode_owe(v, i, temporary ? OWED_TEMP_NS : OWED_JOURNAL_NS);
+}
+
 int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
@@ -570,7 +580,7 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 				    record(v, i, wb, JOURNAL_OWED, true, NULL);
 		if (!err) {
 			inode_publish_name(v, i);
-			inode_owe(v, i, temporary ? OWED_TEMP_NS : 0);
+			owe_flushed(v, i, temporary);
 		}
 	} else {
 		err = inode_store(v, ctx, i);

@@ -1,0 +1,164 @@
+"""How many requests fsync costs: each that has something new is one PUT, and
+one key gets no more than a few and then one a second, however many ask."""
+
+import os
+import sqlite3
+import threading
+import time
+import unittest
+
+from harness import BUCKET, Case, wait_until
+
+BURST = 4 # stores of a file before the limit of one a second
+
+
+class Fsync(Case):
+    options = ()
+
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount(*self.options)
+        self.s3 = self.server.client()
+
+    def ops(self):
+        return {k: n for k, n in self.server.stats()["ops"].items() if n}
+
+    def counted(self, fn):
+        before = self.ops()
+        fn()
+        after = self.ops()
+        return {k: n - before.get(k, 0) for k, n in after.items()
+                if n != before.get(k, 0)}
+
+    def body(self, key):
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+class Stored(Fsync):
+    def test_one_put_each_and_none_for_nothing(self):
+        fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
+
+        def sync(text):
+            if text:
+                os.write(fd, text)
+            os.fsync(fd)
+
+        self.assertEqual(self.counted(lambda: sync(b"a")).pop("PUT"), 1)
+        self.assertEqual(self.body("f"), b"a")
+        n = self.counted(lambda: [sync(b"") for _ in range(50)])
+        self.assertEqual(n, {})
+        self.assertEqual(self.counted(lambda: sync(b"b")), {"PUT": 1})
+        self.assertEqual(self.body("f"), b"ab")
+        self.assertEqual(self.counted(lambda: os.close(fd)), {})
+
+    def test_a_loop_is_slowed_down(self):
+        fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
+        start = time.monotonic()
+
+        def loop():
+            for i in range(BURST + 3):
+                os.pwrite(fd, b"%03d" % i, 0)
+                os.fsync(fd)
+
+        n = self.counted(loop)
+        self.assertEqual(n.pop("PUT"), BURST + 3)
+        self.assertGreaterEqual(time.monotonic() - start, 2)
+        self.assertEqual(self.body("f"), b"%03d" % (BURST + 2))
+        os.close(fd)
+
+    def test_many_threads_share_a_store(self):
+        fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
+        end = time.monotonic() + 4
+        done = []
+
+        def loop(t):
+            while time.monotonic() < end:
+                os.pwrite(fd, b"x", t)
+                os.fsync(fd)
+                done.append(t)
+
+        def run():
+            threads = [threading.Thread(target=loop, args=(t,))
+                       for t in range(8)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+
+        start = time.monotonic()
+        n = self.counted(run)
+        took = time.monotonic() - start
+        self.assertLessEqual(n.pop("PUT"), BURST + took + 1)
+        self.assertGreater(len(done), 8)
+        self.assertEqual(self.body("f"), b"x" * 8)
+        os.close(fd)
+
+    def test_sqlite(self):
+        path = f"{self.m.path}/x.db"
+        d = sqlite3.connect(path, isolation_level=None)
+        d.execute("create table t(a)")
+        time.sleep(BURST + 1)
+        commits = 4
+
+        def loop():
+            for i in range(commits):
+                d.execute("insert into t values(?)", (i,))
+
+        n = self.counted(loop)
+        # the journal before the database, then it goes; SQLite's own order
+        self.assertLessEqual(n.pop("PUT"), 3 * commits)
+        self.assertLessEqual(n.pop("DELETE", 0), commits)
+        self.assertEqual(n, {})
+        d.close()
+        with open(os.path.join(self.m.dir, "copy.db"), "wb") as f:
+            f.write(self.body("x.db"))
+        d = sqlite3.connect(os.path.join(self.m.dir, "copy.db"))
+        self.assertEqual(d.execute("select sum(a) from t").fetchone(),
+                         (sum(range(commits)),))
+        d.close()
+
+
+class Journalled(Fsync):
+    options = ("--writeback",)
+
+    def test_fsync_costs_no_request(self):
+        fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
+
+        def loop():
+            for i in range(100):
+                os.pwrite(fd, b"%03d" % i, 0)
+                os.fsync(fd)
+
+        start = time.monotonic()
+        n = self.counted(loop)
+        took = time.monotonic() - start
+        self.assertLessEqual(n.pop("PUT", 0), BURST + took + 1)
+        os.close(fd)
+        wait_until(lambda: "Contents" in self.s3.list_objects_v2(Bucket=BUCKET)
+                   and self.body("f") == b"099")
+
+    def test_sqlite(self):
+        d = sqlite3.connect(f"{self.m.path}/x.db", isolation_level=None)
+        d.execute("create table t(a)")
+
+        def loop():
+            for i in range(50):
+                d.execute("insert into t values(?)", (i,))
+
+        start = time.monotonic()
+        n = self.counted(loop)
+        took = time.monotonic() - start
+        # the journal is gone before it would be sent
+        self.assertLessEqual(n.pop("PUT", 0), BURST + took + 1)
+        self.assertEqual(n, {})
+        d.close()
+        self.m.unmount()
+        with open(os.path.join(self.m.dir, "copy.db"), "wb") as f:
+            f.write(self.body("x.db"))
+        d = sqlite3.connect(os.path.join(self.m.dir, "copy.db"))
+        self.assertEqual(d.execute("select count(*) from t").fetchone(), (50,))
+        d.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
