@@ -66,6 +66,8 @@ void note_user(fuse_req_t req, struct vfs_file *f);
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 		struct fuse_file_info *fi);
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+		struct fuse_file_info *fi);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi);
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);

@@ -59,6 +59,7 @@ struct inode {
 	char *fail_why; /* of the last store that failed */
 	bool busy; /* its name or its stored version is being changed */
 	bool settling; /* its content goes to the cache: no change now */
+	bool nameless; /* made by O_TMPFILE and may get a name */
 	bool deferred; /* closed under a temporary name */
 	bool owed;
 	int64_t owed_ns; /* monotonic: when to store */

@@ -172,6 +172,12 @@ MUST_CHECK int vfs_create(struct vfs *v, const struct vfs_ctx *ctx,
 			  uint64_t parent, const char *name,
 			  const struct vfs_owner *owner, int flags,
 			  struct vfs_entry *ret, struct vfs_file **ret_file);
+/* O_TMPFILE: a file without a name, of which R2 hears nothing until vfs_link
+ * gives it one. Counts a lookup. */
+MUST_CHECK int vfs_tmpfile(struct vfs *v, const struct vfs_ctx *ctx,
+			   uint64_t parent, const struct vfs_owner *owner,
+			   int flags, struct vfs_entry *ret,
+			   struct vfs_file **ret_file);
 MUST_CHECK int vfs_mkdir(struct vfs *v, const struct vfs_ctx *ctx,
 			 uint64_t parent, const char *name,
 			 const struct vfs_owner *owner, struct vfs_entry *ret);
@@ -183,9 +189,9 @@ MUST_CHECK int vfs_symlink(struct vfs *v, const struct vfs_ctx *ctx,
 			   uint64_t parent, const char *name,
 			   const char *target, const struct vfs_owner *owner,
 			   struct vfs_entry *ret);
-/* Only for a file that was closed under a temporary name and is not in R2:
- * the content is stored under the new name, if nothing is there. Else -EPERM:
- * an object has one key. */
+/* Only for a file that was closed under a temporary name and is not in R2, or
+ * that has no name (O_TMPFILE, once): the content is stored under the new
+ * name, if nothing is there. Else -EPERM: an object has one key. */
 MUST_CHECK int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 			uint64_t parent, const char *name,
 			struct vfs_entry *ret);

@@ -117,8 +117,10 @@ static int call_create(struct job *j, const struct vfs_ctx *ctx)
 	struct vfs *v = vfs_of(j);
 	struct vfs_file *f;
 	struct vfs_entry e;
-	int err = vfs_create(v, ctx, j->ino, j->name, &j->owner, j->fi.flags,
-			     &e, &f);
+	int err = j->name ? vfs_create(v, ctx, j->ino, j->name, &j->owner,
+				       j->fi.flags, &e, &f) :
+			    vfs_tmpfile(v, ctx, j->ino, &j->owner, j->fi.flags,
+					&e, &f);
 
 	if (err)
 		return err;
@@ -142,6 +144,18 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	j.owner = owner_of(req, mode);
 	job_start(&j);
 }
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+		struct fuse_file_info *fi)
+{
+	struct job j = { .req = req, .call = call_create, .ino = parent,
+			 .fi = *fi };
+
+	j.owner = owner_of(req, mode);
+	job_start(&j);
+}
+#endif
 
 static int call_mkdir(struct job *j, const struct vfs_ctx *ctx)
 {

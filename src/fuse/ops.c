@@ -445,6 +445,9 @@ const struct fuse_lowlevel_ops ops_table = {
 	.getattr = op_getattr,
 	.setattr = op_setattr,
 	.create = op_create,
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+	.tmpfile = op_tmpfile,
+#endif
 	.mkdir = op_mkdir,
 	.mknod = op_mknod,
 	.symlink = op_symlink,

@@ -228,6 +228,51 @@ static int open_existing(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
+/* From its first moment the file is one that was unlinked. */
+static int start_nameless(struct vfs *v, struct inode *i, bool linkable)
+{
+	struct writeback *wb;
+	int err = inode_stage(v, i, true, &wb);
+
+	if (err)
+		return err;
+	mutex_lock(&v->lock);
+	i->parent->staged--;
+	i->unlinked = true;
+	i->nameless = linkable;
+	mutex_unlock(&v->lock);
+	writeback_put(wb);
+	return 0;
+}
+
+int vfs_tmpfile(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
+		const struct vfs_owner *owner, int flags, struct vfs_entry *ret,
+		struct vfs_file **ret_file)
+{
+	struct inode *dir = inode_get(v, parent), *i;
+	bool keep;
+	int err;
+
+	if (!dir)
+		return -ESTALE;
+	err = name_check(v, dir, "tmpfile", false);
+	if (!err) {
+		i = new_inode(v, dir, "(no name)", META_FILE, owner);
+		err = start_nameless(v, i, !(flags & O_EXCL));
+		if (!err)
+			err = vfs_open(v, ctx, i->ino,
+				       flags & (O_ACCMODE | O_APPEND), ret_file,
+				       &keep);
+		if (err)
+			inode_drop(v, i);
+		else
+			give_entry(v, i, ret);
+		inode_put(v, i);
+	}
+	inode_put(v, dir);
+	return err;
+}
+
 int vfs_create(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 	       const char *name, const struct vfs_owner *owner, int flags,
 	       struct vfs_entry *ret, struct vfs_file **ret_file)
@@ -401,6 +446,53 @@ static int link_deferred(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
+static void set_nameless(struct vfs *v, struct inode *i, bool nameless)
+{
+	mutex_lock(&v->lock);
+	if (i->unlinked != nameless)
+		i->parent->staged += nameless ? -1 : 1;
+	i->unlinked = i->nameless = nameless;
+	i->exclusive = !nameless;
+	mutex_unlock(&v->lock);
+}
+
+/* The file without a name gets one, and R2 the file. */
+static int link_nameless(struct vfs *v, const struct vfs_ctx *ctx,
+			 struct inode *i, struct inode *dir, const char *name,
+			 struct vfs_entry *ret)
+{
+	int err;
+
+	inode_move(v, i, dir, name);
+	set_nameless(v, i, false);
+	inode_publish_name(v, i);
+	err = inode_store(v, ctx, i);
+	if (err) {
+		name_gone(v, dir, name);
+		set_nameless(v, i, true);
+		return err == -ESTALE ? -EEXIST : err;
+	}
+	give_entry(v, i, ret);
+	return 0;
+}
+
+static int link_what(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		     struct inode *dir, const char *name,
+		     struct vfs_entry *ret)
+{
+	int err;
+
+	mutex_lock(&v->lock);
+	bool nameless = i->nameless;
+	mutex_unlock(&v->lock);
+	if (nameless)
+		return link_nameless(v, ctx, i, dir, name, ret);
+	inode_begin(v, i);
+	err = link_deferred(v, ctx, i, dir, name, ret);
+	inode_end(v, i);
+	return err;
+}
+
 int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	     uint64_t parent, const char *name, struct vfs_entry *ret)
 {
@@ -410,7 +502,7 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 
 	if (!err) {
 		mutex_lock(&v->lock);
-		if (!i->wb || !i->deferred || i->unlinked)
+		if (!i->wb || (!i->nameless && (!i->deferred || i->unlinked)))
 			err = -EPERM;
 		mutex_unlock(&v->lock);
 	}
@@ -422,11 +514,8 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		meta_rec_release(&rec);
 	if (!err && ctx->nowait)
 		err = -EAGAIN;
-	if (!err) {
-		inode_begin(v, i);
-		err = link_deferred(v, ctx, i, dir, name, ret);
-		inode_end(v, i);
-	}
+	if (!err)
+		err = link_what(v, ctx, i, dir, name, ret);
 	inode_put(v, dir);
 	inode_put(v, i);
 	return err;

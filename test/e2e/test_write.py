@@ -144,6 +144,67 @@ class Patterns(Writing):
                   f"{self.m.path}/b").stdout
         self.assertEqual(out, f"-1 {errno.EEXIST}\n-1 {errno.EINVAL}\n")
 
+    def tmpfile(self, flags=0):
+        try:
+            return os.open(self.m.path, os.O_TMPFILE | os.O_RDWR | flags, 0o640)
+        except OSError as e:
+            if e.errno == errno.EOPNOTSUPP:
+                self.skipTest("libfuse before 3.18 has no O_TMPFILE")
+            raise
+
+    def publish(self, fd, name):
+        # with a descriptor Python calls linkat, which follows /proc
+        os.link(f"/proc/self/fd/{fd}", f"{self.m.path}/{name}", src_dir_fd=fd)
+
+    def test_files_without_a_name(self):
+        os.listdir(self.m.path)
+
+        def unnamed():
+            fd = self.tmpfile()
+            os.write(fd, b"never seen")
+            os.fsync(fd)
+            self.assertEqual(os.pread(fd, 5, 0), b"never")
+            os.close(fd)
+
+        self.assertEqual(self.counted(unnamed), {})
+        self.assertEqual(os.listdir(self.m.path), [])
+
+        def named():
+            fd = self.tmpfile()
+            os.write(fd, b"content")
+            self.publish(fd, "a")
+            self.assertEqual(self.body("a"), b"content")
+            with self.assertRaises(PermissionError):
+                self.publish(fd, "b")
+            os.close(fd)
+
+        self.assertEqual(self.counted(named), {"PUT": 1})
+        self.assertEqual(os.listdir(self.m.path), ["a"])
+        self.assertEqual(stat.S_IMODE(os.stat(f"{self.m.path}/a").st_mode),
+                         0o640)
+        with open(f"{self.m.path}/a", "rb") as f:
+            self.assertEqual(f.read(), b"content")
+
+        fd = self.tmpfile()
+        os.write(fd, b"other")
+        with self.assertRaises(FileExistsError):
+            self.publish(fd, "a")
+        # made behind our back: still no overwriting
+        self.s3.put_object(Bucket=BUCKET, Key="theirs", Body=b"theirs")
+        with self.assertRaises(FileExistsError):
+            self.publish(fd, "theirs")
+        self.publish(fd, "c")
+        os.write(fd, b" and more")
+        os.close(fd)
+        self.assertEqual(self.body("c"), b"other and more")
+        self.assertEqual(self.body("theirs"), b"theirs")
+        fd = self.tmpfile(os.O_EXCL)
+        with self.assertRaises(OSError):
+            self.publish(fd, "d")
+        os.close(fd)
+        self.m.expected_errors = True
+        self.assertEqual(self.keys(), ["a", "c", "theirs"])
+
     def test_folders(self):
         os.makedirs(f"{self.m.path}/a/b")
         with open(f"{self.m.path}/a/b/f", "w") as f:
