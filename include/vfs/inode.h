@@ -62,6 +62,7 @@ struct inode {
 	bool nameless; /* made by O_TMPFILE and may get a name */
 	bool deferred; /* closed under a temporary name */
 	bool owed;
+	bool touching; /* the uploader stores a folder's attributes */
 	int64_t owed_ns; /* monotonic: when to store */
 	unsigned owed_tries;
 	struct list owed_link;

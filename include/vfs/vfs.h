@@ -230,7 +230,8 @@ bool vfs_file_used_by(struct vfs_file *f, pid_t process);
 /* On close and fsync: see write.c for what is promised. */
 MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx);
 
-/* What was removed below the directory is gone from R2 on return. */
+/* What was removed below the directory is gone from R2 on return, and R2 has
+ * its attributes. */
 MUST_CHECK int vfs_fsyncdir(struct vfs *v, const struct vfs_ctx *ctx,
 			    uint64_t ino);
 

@@ -100,8 +100,18 @@ bool name_is_lock(const struct vfs *v, const char *name);
 
 /* Pairs to be stored with the inode's object; release. */
 void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret);
+/* Those a GET or HEAD has shown, without what the inode itself keeps. */
+void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret);
 void pairs_set(struct store_meta *m, const char *name, const char *value);
 void pairs_unset(struct store_meta *m, const char *name);
+
+/* A folder's attributes to its marker, now; or if they are owed; or nobody
+ * will any more, and nobody is. */
+MUST_CHECK int folder_store(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *i);
+MUST_CHECK int folder_flush(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *i);
+void folder_quiet(struct vfs *v, struct inode *i);
 
 /* ---- change.c ---- */
 

@@ -5,7 +5,7 @@
  * rclone. On a file that is being written they travel with its content. On a
  * closed one they are one COPY of the object onto itself, put off for a
  * moment, because chmod, chown and utimes come in a row. A folder keeps them
- * on its marker object.
+ * on its marker object, by a PUT that is put off in the same way.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "vfs/key.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 /* ---- pairs ---- */
@@ -96,36 +97,150 @@ static void apply_locked(struct inode *i, const struct vfs_change *c)
 		i->mtime_ns = c->mtime_ns;
 }
 
-static int store_marker(struct vfs *v, const struct vfs_ctx *ctx,
-			struct inode *i)
+/* ---- folders ---- */
+
+/* What the marker says, besides what the inode keeps itself. */
+static void folder_pairs(struct vfs *v, struct inode *i, const struct place *p,
+			 struct store_meta *ret)
+{
+	struct store_meta others;
+
+	inode_pairs(v, i, ret);
+	load_pairs(v, p, &others);
+	for (unsigned k = 0; k < others.n; k++)
+		pairs_set(ret, others.pairs[k].name, others.pairs[k].value);
+	store_meta_release(&others);
+}
+
+static int publish_folder(struct vfs *v, struct inode *i,
+			  const struct place *p, const struct store_meta *pairs)
+{
+	struct meta_rec rec = { .ino = i->ino,
+				.kind = META_DIR,
+				.flags = META_HAS_HEADERS | META_MARKER,
+				.checked_ns = clock_wall_ns() };
+	int err;
+
+	rec.mtime_ns = i->mtime_ns;
+	key_meta_pack(pairs, &rec.blob, &rec.blob_len);
+	err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
+	meta_rec_release(&rec);
+	mutex_lock(&v->lock);
+	i->flags |= META_HAS_HEADERS | META_MARKER;
+	mutex_unlock(&v->lock);
+	return err;
+}
+
+/* What a marker of somebody else says, before ours replaces it. */
+static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
+			  struct inode *i, const struct place *p)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct store_req req;
+	struct meta_rec rec;
+	int err;
+
+	mutex_lock(&v->lock);
+	bool known = i->flags & META_HAS_HEADERS;
+	mutex_unlock(&v->lock);
+	if (known)
+		return 0;
+	if (ctx->nowait)
+		return -EAGAIN;
+	err = inode_key(v, i, key);
+	if (err)
+		return err;
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	err = removal_wait(v, ctx, key);
+	if (!err)
+		err = store_call(v->config.store, &req, ctx->interrupt);
+	if (!err) {
+		rec_from_attr(&req.attr, clock_wall_ns(), &rec);
+		rec.kind = META_DIR;
+		rec.ino = i->ino;
+		rec.size = 0;
+		rec.etag[0] = 0;
+		rec.flags = META_HAS_HEADERS | META_MARKER;
+		err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
+		if (!err)
+			inode_put(v, inode_from_rec(v, p->parent, p->name,
+						    &rec));
+		meta_rec_release(&rec);
+	}
+	store_req_release(&req);
+	return err == -ENOENT ? 0 : err;
+}
+
+int folder_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
 	struct store_etag etag;
 	struct place p;
-	int err = inode_place(v, i, &p);
+	int err;
 
+	inode_unowe(v, i);
+	err = inode_place(v, i, &p);
 	if (err || !p.parent)
-		return err;
+		return 0; /* gone: nobody asks for its attributes */
 	err = inode_key(v, i, key);
-	inode_pairs(v, i, &pairs);
+	folder_pairs(v, i, &p, &pairs);
 	if (!err)
 		err = put_small(v, ctx, key, "", 0, &pairs, false, &etag);
-	if (!err) {
-		struct meta_rec rec = { .ino = i->ino, .kind = META_DIR,
-					.flags = META_HAS_HEADERS |
-						 META_MARKER,
-					.checked_ns = clock_wall_ns() };
-
-		rec.mtime_ns = i->mtime_ns;
-		key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
-		err = meta_put(v->meta, p.parent->ino, p.name, &rec, NULL);
-		meta_rec_release(&rec);
-	}
 	store_meta_release(&pairs);
 	place_put(v, &p);
 	return err;
 }
+
+int folder_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool owed = i->owed || i->touching;
+	while (!ctx->nowait && i->touching)
+		cond_wait(&v->inode_free, &v->lock);
+	bool left = i->owed;
+	mutex_unlock(&v->lock);
+	if (owed && ctx->nowait)
+		return -EAGAIN;
+	return left ? folder_store(v, ctx, i) : 0;
+}
+
+void folder_quiet(struct vfs *v, struct inode *i)
+{
+	inode_unowe(v, i);
+	mutex_lock(&v->lock);
+	while (i->touching)
+		cond_wait(&v->inode_free, &v->lock);
+	mutex_unlock(&v->lock);
+}
+
+/* Shows at once, and is stored in a moment: the programs that copy trees call
+ * chown, chmod and utimes in a row. */
+static int touch_folder(struct vfs *v, const struct vfs_ctx *ctx,
+			struct inode *i, const struct vfs_change *c)
+{
+	struct store_meta pairs;
+	struct place p;
+	int err = inode_place(v, i, &p);
+
+	if (err)
+		return err;
+	err = folder_headers(v, ctx, i, &p);
+	if (!err) {
+		mutex_lock(&v->lock);
+		apply_locked(i, c);
+		mutex_unlock(&v->lock);
+		folder_pairs(v, i, &p, &pairs);
+		err = publish_folder(v, i, &p, &pairs);
+		store_meta_release(&pairs);
+		inode_owe(v, i, OWED_ATTR_NS);
+	}
+	place_put(v, &p);
+	return err;
+}
+
+/* ---- both ---- */
 
 /* Attributes of a file changed: they travel with the content, or alone. */
 static int touch(struct vfs *v, struct inode *i, const struct vfs_change *c)
@@ -171,12 +286,7 @@ static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 	}
 	if (i == v->root)
 		return -EPERM;
-	if (ctx->nowait)
-		return -EAGAIN;
-	mutex_lock(&v->lock);
-	apply_locked(i, c);
-	mutex_unlock(&v->lock);
-	return store_marker(v, ctx, i);
+	return touch_folder(v, ctx, i, c);
 }
 
 static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,

@@ -704,6 +704,8 @@ static int rmdir_name(struct vfs *v, const struct vfs_ctx *ctx,
 
 	if (!err)
 		err = check_empty(v, ctx, i, key, &marker);
+	if (!err)
+		folder_quiet(v, i);
 	if (!err && marker)
 		err = removal_add(v, ctx, key, "");
 	if (!err) {
@@ -730,6 +732,8 @@ int vfs_fsyncdir(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino)
 
 	if (!err)
 		err = removal_wait_below(v, ctx, key);
+	if (!err)
+		err = folder_flush(v, ctx, dir);
 	inode_put(v, dir);
 	return err;
 }

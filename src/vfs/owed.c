@@ -45,15 +45,30 @@ static void again(struct vfs *v, struct inode *i)
 	inode_owe(v, i, delay);
 }
 
+static void folder_touched(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->touching = false;
+	cond_broadcast(&v->inode_free);
+	mutex_unlock(&v->lock);
+}
+
 static void run_owed(struct task *t)
 {
 	struct owed_job *j = container_of(t, struct owed_job, task);
 	const struct vfs_ctx ctx = { 0 };
 	struct vfs *v = j->v;
-	int err = inode_store(v, &ctx, j->inode);
+	bool folder = j->inode->kind == META_DIR;
+	int err = folder ? folder_store(v, &ctx, j->inode) :
+			   inode_store(v, &ctx, j->inode);
 
+	if (folder)
+		folder_touched(v, j->inode);
 	if (err && error_may_pass(err))
 		again(v, j->inode);
+	else if (err && folder)
+		log_error("vfs", "attributes of %s could not be stored: %s",
+			  j->inode->name, strerror(-err));
 	else if (err)
 		inode_abandon(v, j->inode);
 	else
@@ -77,6 +92,7 @@ static struct inode *take_due_locked(struct vfs *v, int64_t now,
 		if (i->owed_ns <= now) {
 			list_del(n);
 			i->owed = false;
+			i->touching = i->kind == META_DIR;
 			return i;
 		}
 		if (i->owed_ns < *next)

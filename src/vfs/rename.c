@@ -363,7 +363,8 @@ static void note_below(struct map_node *n, void *arg)
 	struct below *b = arg;
 	struct inode *up = i->parent;
 
-	if (i->kind != META_FILE || i->unlinked || (!i->opens && !i->wb))
+	if (i->unlinked || (i->kind == META_FILE ? !i->opens && !i->wb :
+						   !i->owed && !i->touching))
 		return;
 	while (up && up != b->dir)
 		up = up->parent;
@@ -391,6 +392,12 @@ static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
 	list_for_each(n, &b->found) {
 		struct inode *i = list_entry(n, struct moved_inode, link)->inode;
 
+		if (i->kind == META_DIR) {
+			if (!err)
+				err = folder_flush(v, ctx, i);
+			folder_quiet(v, i);
+			continue;
+		}
 		mutex_lock(&v->lock);
 		bool owed = i->owed && !i->deferred && i->writers == 0;
 		mutex_unlock(&v->lock);
@@ -432,6 +439,11 @@ static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
 		struct moved_inode *m = list_entry(n, struct moved_inode, link);
 		struct inode *i = m->inode;
 
+		if (i->kind == META_DIR) {
+			inode_put(v, i);
+			free(m);
+			continue;
+		}
 		if (moved && inode_key(v, i, key) == 0) {
 			struct writeback *wb = inode_staged(v, i);
 
@@ -461,7 +473,18 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	struct stage *stage = writebacks_stage(v->config.writebacks);
 	uint64_t note = 0;
 	struct below below;
-	int err = hold_below(v, ctx, i, &below);
+	int err = folder_flush(v, ctx, i), held;
+
+	folder_quiet(v, i);
+	if (to->exists) {
+		struct inode *old = inode_get(v, to->rec.ino);
+
+		if (old)
+			folder_quiet(v, old);
+		inode_put(v, old);
+	}
+	held = hold_below(v, ctx, i, &below);
+	err = err ? err : held;
 
 	if (!err)
 		err = stage_note(stage, from->key, to->key, &note);

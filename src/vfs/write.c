@@ -108,8 +108,7 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	return err == -ENOENT ? -ESTALE : err;
 }
 
-/* The pairs a GET or HEAD has shown, without those the inode itself keeps. */
-static void load_pairs(struct vfs *v, const struct place *p,
+void load_pairs(struct vfs *v, const struct place *p,
 		       struct store_meta *ret)
 {
 	static const char *const own[] = { "mode", "uid", "gid", "mtime" };

@@ -20,6 +20,7 @@ class Properties(Case):
         super().setUp()
         self.server.put("d/page", b"<html>", **GIVEN)
         self.server.put("d/long", b"long", ContentType=LONG)
+        self.server.put("theirs/", b"", **GIVEN)
         self.s3 = self.server.client()
         self.m = self.mount()
         self.path = f"{self.m.path}/d/page"
@@ -124,6 +125,53 @@ class Properties(Case):
         self.assertEqual(h["CacheControl"], "no-transform")
         self.assertNotIn("ContentEncoding", h)
         self.assertFalse([n for n in os.listxattr(self.path) if ":" in n])
+
+    def test_folders(self):
+        os.mkdir(f"{self.m.path}/new")
+
+        def change(name):
+            path = f"{self.m.path}/{name}"
+            os.chown(path, 5, 6)
+            os.utime(path, (1, 1234567890))
+            os.chmod(path, 0o700)
+            self.assertEqual(os.stat(path).st_uid, 5)
+            self.assertEqual(os.stat(path).st_mtime, 1234567890)
+            time.sleep(1)
+
+        self.assertEqual(self.counted(lambda: change("new")), {"PUT": 1})
+        meta = self.head("new/")["Metadata"]
+        self.assertEqual(meta["uid"], "5")
+        self.assertEqual(meta["mode"], str(0o40700))
+        n = self.counted(lambda: change("theirs"))
+        self.assertEqual((n["HEAD"], n["PUT"]), (1, 1))
+        self.assert_kept("theirs/")
+
+    def test_a_folder_changed_and_gone(self):
+        path = f"{self.m.path}/new"
+        os.mkdir(path)
+        os.chmod(path, 0o700)
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        self.assertEqual(self.head("new/")["Metadata"]["mode"],
+                         str(0o40700))
+        os.mkdir(f"{path}/sub")
+        os.chmod(path, 0o711)
+        os.chmod(f"{path}/sub", 0o711)
+        os.rename(path, f"{self.m.path}/moved")
+        os.chmod(f"{self.m.path}/moved/sub", 0o722)
+        os.rmdir(f"{self.m.path}/moved/sub")
+        time.sleep(1)
+        self.assertEqual([o["Key"] for o in self.s3.list_objects_v2(
+            Bucket=BUCKET)["Contents"]], ["d/long", "d/page", "moved/",
+                                     "theirs/"])
+        self.assertEqual(self.head("moved/")["Metadata"]["mode"],
+                         str(0o40711))
+        os.mkdir(f"{self.m.path}/last")
+        os.chmod(f"{self.m.path}/last", 0o700)
+        self.m.unmount()
+        self.assertEqual(self.head("last/")["Metadata"]["mode"],
+                         str(0o40700))
 
 
 if __name__ == "__main__":
