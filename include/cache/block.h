@@ -58,6 +58,24 @@ void content_unpin(struct content *c, uint64_t off, uint64_t n);
 void content_distrust(struct content *c, uint64_t off, uint64_t n);
 
 /*
+ * For a reader that asks nobody (the kernel): keeps all of the content in its
+ * file, and the file open, until unkept. -EAGAIN: not all of it is there and
+ * verified. The file is as long as the content; *ret_fd stays valid until
+ * content_unkeep, which must come before the last content_put. May be called
+ * again, each with an unkeep of its own. A file that somebody still has open
+ * or mapped after that is not evicted either.
+ */
+MUST_CHECK int content_keep(struct content *c, int *ret_fd);
+void content_unkeep(struct content *c);
+
+/*
+ * In place of the unkeep: takes the file out of the cache, whose content is
+ * missing then, and gives its descriptor to the caller to change and close.
+ * -EBUSY: others keep it too. Waits for pins: hold none.
+ */
+MUST_CHECK int content_detach(struct content *c);
+
+/*
  * Stores bytes: off is block-aligned; len is a multiple of CACHE_BLOCK or
  * reaches the end of the content. Makes room first (evicting) so that
  * --cache-size and --min-free hold at every moment. -ENOSPC or another error

@@ -53,6 +53,7 @@ struct blocks {
 	/* guarded by lock */
 	struct map contents; /* open ones, by cid */
 	struct evict *evict; /* the extents on disk */
+	struct map held; /* by cid: files that others have open */
 	uint64_t reserved; /* bytes about to be written */
 	uint64_t leaving; /* bytes of extents being evicted */
 	uint64_t evicted_bytes, evicted_extents;
@@ -81,6 +82,7 @@ struct content {
 	struct mutex lock;
 	/* guarded by lock */
 	unsigned pins; /* of all extents */
+	unsigned kept; /* by whom all extents are pinned and the file is open */
 	int fd; /* -1 until needed */
 	bool no_file; /* it could not be opened: nothing is present */
 	uint64_t file_end; /* its length when it was opened, while fd >= 0 */
@@ -130,5 +132,19 @@ void content_clear_locked(struct content *c, uint64_t ext) REQUIRES(c->lock);
 void content_restore_locked(struct content *c, uint64_t ext,
 			    const struct record_extent *rec) REQUIRES(c->lock);
 void content_close_locked(struct content *c) REQUIRES(c->lock);
+
+/* The parts of content.c that keep.c needs. */
+int content_file_locked(struct content *c, bool create) REQUIRES(c->lock);
+void content_tell_use(struct content *c, uint64_t off, uint64_t n);
+
+/* ---- keep.c: files that somebody else has open ---- */
+
+bool held_is_same(const struct map_node *n, const void *key);
+bool blocks_holds_locked(struct blocks *b, uint64_t cid) REQUIRES(b->lock);
+/* True: the file is in use, and busy for eviction from now on. */
+bool blocks_note_held(struct blocks *b, uint64_t cid);
+/* Which files are still in use? */
+void blocks_review_held(struct blocks *b);
+void blocks_release_held(struct blocks *b);
 
 #endif

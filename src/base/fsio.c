@@ -78,6 +78,16 @@ static int sys_punch(int fd, off_t off, off_t len)
 				off, len));
 }
 
+/* A write lease is granted only for the one descriptor there is. SIGIO, which
+ * tells of somebody who opens the file in this moment, is ignored. */
+static int sys_is_used(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_WRLCK))
+		return errno == EAGAIN ? 1 : -errno;
+	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	return 0;
+}
+
 static int sys_unlink(const char *path)
 {
 	return result(unlink(path));
@@ -122,6 +132,7 @@ const struct fsio_ops fsio_system = {
 	.flush_start = sys_flush_start,
 	.ftruncate = sys_ftruncate,
 	.punch = sys_punch,
+	.is_used = sys_is_used,
 	.unlink = sys_unlink,
 	.rename = sys_rename,
 	.mkdir = sys_mkdir,

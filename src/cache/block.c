@@ -75,6 +75,7 @@ static struct blocks *blocks_new(const struct blocks_config *config)
 	for (int i = 0; i < BLOCK_STRIPES; i++)
 		mutex_init(&b->stripes[i]);
 	map_init(&b->contents, same_content);
+	map_init(&b->held, held_is_same);
 	b->evict = evict_create(b->max_bytes ? b->max_bytes / BLOCK_PAGE :
 					       1ull << 40,
 				rand_u64());
@@ -125,6 +126,7 @@ void blocks_destroy(struct blocks *b)
 	blocks_stop(b);
 	map_each(&b->contents, free_left, &b->contents);
 	map_release(&b->contents);
+	blocks_release_held(b);
 	evict_destroy(b->evict);
 	for (int i = 0; i < BLOCK_STRIPES; i++)
 		mutex_release(&b->stripes[i]);
@@ -209,7 +211,8 @@ void blocks_unreserve(struct blocks *b, uint64_t bytes, int err)
 static bool is_pinned_locked(const struct content *c, uint32_t ext)
 	REQUIRES(c->lock)
 {
-	return ext < c->nextents && c->extents[ext] && c->extents[ext]->pins;
+	return c->kept ||
+	       (ext < c->nextents && c->extents[ext] && c->extents[ext]->pins);
 }
 
 /* For evict_pick, which runs under blocks.lock. */
@@ -218,6 +221,8 @@ static bool is_busy(struct evict_key key, void *arg) UNCHECKED
 	struct content *c = blocks_find_locked(arg, key.cid);
 	bool pinned;
 
+	if (blocks_holds_locked(arg, key.cid))
+		return true;
 	if (!c)
 		return false;
 	mutex_lock(&c->lock);
@@ -241,7 +246,7 @@ static bool close_unused(struct blocks *b, uint64_t cid)
 	c = blocks_find_locked(b, cid);
 	if (c) {
 		mutex_lock(&c->lock);
-		used = c->pins > 0;
+		used = c->pins > 0 || c->kept;
 		if (!used)
 			content_close_locked(c);
 		mutex_unlock(&c->lock);
@@ -374,7 +379,7 @@ static int evict_one(struct blocks *b, struct evict_key key)
 
 	mutex_lock(stripe);
 	known = load_record(b, key, &rec);
-	if (forget_extent(b, key)) {
+	if (!blocks_note_held(b, key.cid) && forget_extent(b, key)) {
 		err = punch_extent(b, key);
 		if (err == -EOPNOTSUPP && known)
 			err = -EAGAIN;
@@ -412,6 +417,19 @@ static bool evict_next_locked(struct blocks *b, int *tries) REQUIRES(b->lock)
 	b->evicted_bytes += bytes;
 	b->evicted_extents++;
 	return true;
+}
+
+/* Before it gives up it asks whether files in use still are. */
+static bool evict_some_locked(struct blocks *b, int *tries) REQUIRES(b->lock)
+{
+	if (evict_next_locked(b, tries))
+		return true;
+	if (!*tries || !b->held.count)
+		return false;
+	mutex_unlock(&b->lock);
+	blocks_review_held(b);
+	mutex_lock(&b->lock);
+	return evict_next_locked(b, tries);
 }
 
 /* The database grows by what is pending before we hear of it. */
@@ -477,7 +495,7 @@ int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 	}
 	while ((room = measure_locked(b, bytes)) != ROOM ||
 	       (force && b->evicted_bytes - before < bytes))
-		if (!evict_next_locked(b, &tries))
+		if (!evict_some_locked(b, &tries))
 			break;
 	if (room == ROOM)
 		b->reserved += bytes;
@@ -493,7 +511,7 @@ void blocks_set_db_bytes(struct blocks *b, uint64_t bytes)
 
 	__atomic_store_n(&b->db_bytes, bytes, __ATOMIC_RELAXED);
 	mutex_lock(&b->lock);
-	while (measure_locked(b, 0) != ROOM && evict_next_locked(b, &tries))
+	while (measure_locked(b, 0) != ROOM && evict_some_locked(b, &tries))
 		;
 	note_now_locked(b);
 	mutex_unlock(&b->lock);

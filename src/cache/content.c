@@ -353,7 +353,7 @@ static void clip_unloaded_locked(struct content *c) REQUIRES(c->lock)
 	buf_release(&found);
 }
 
-static int file_locked(struct content *c, bool create) REQUIRES(c->lock)
+int content_file_locked(struct content *c, bool create)
 {
 	struct stat st;
 	int fd;
@@ -460,7 +460,7 @@ static uint64_t last_extent(uint64_t off, uint64_t n)
 }
 
 /* Tells the policy of extents whose last use it knows of is long ago. */
-static void tell_use(struct content *c, uint64_t off, uint64_t n)
+void content_tell_use(struct content *c, uint64_t off, uint64_t n)
 {
 	struct blocks *b = c->blocks;
 	uint32_t now = __atomic_load_n(&b->now, __ATOMIC_RELAXED);
@@ -497,7 +497,7 @@ uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd)
 	mutex_lock(&c->lock);
 	n = present_locked(c, off, len);
 	if (n)
-		fd = file_locked(c, false);
+		fd = content_file_locked(c, false);
 	n = n && fd >= 0 ? present_locked(c, off, len) : 0;
 	if (n)
 		n = trusted_locked(c, off, n);
@@ -507,7 +507,7 @@ uint64_t content_pin(struct content *c, uint64_t off, uint64_t len, int *ret_fd)
 	}
 	mutex_unlock(&c->lock);
 	if (n)
-		tell_use(c, off, n);
+		content_tell_use(c, off, n);
 	else if (fd == -ENOENT)
 		forget_all(c);
 	return n;
@@ -602,7 +602,7 @@ static int store_piece(struct content *c, const struct piece *p)
 	int fd;
 
 	mutex_lock(&c->lock);
-	fd = file_locked(c, true);
+	fd = content_file_locked(c, true);
 	mutex_unlock(&c->lock);
 	if (fd < 0)
 		return fd;

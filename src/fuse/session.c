@@ -58,6 +58,7 @@ void session_block_signals(void)
 	signal_set(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN);
 }
 
 static void wake_loop(struct session *s)

@@ -1,6 +1,7 @@
 /* Cached content: presence, pins, limits, faults of the disk, and random
  * operations against what the bytes must be. */
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "cachetest.h"
 
@@ -277,6 +278,120 @@ static void test_pins(void)
 		content_unpin(big, i * 4ull * MB, 1);
 	CHECK_INT(put(big, pinned * 4ull * MB, 4 * MB), 0);
 	content_put(big);
+	content_put(c);
+	cache_close(cache);
+}
+
+/* ---- readers of the file itself ---- */
+
+static void fill_with_others(struct cache *cache, uint64_t from, uint64_t to)
+{
+	for (uint64_t cid = from; cid < to; cid++) {
+		struct content *c = open_cid(cache, cid, 4 * MB);
+
+		CHECK_INT(put(c, 0, 4 * MB), 0);
+		content_put(c);
+	}
+}
+
+static void check_map(const uint8_t *map, uint64_t cid, size_t n)
+{
+	uint8_t *want = bytes_of(cid, 0, n);
+
+	CHECK(memcmp(map, want, n) == 0);
+	free(want);
+}
+
+static void test_keep(void)
+{
+	struct cache *cache = open_new(16 * MB);
+	struct content *c = open_cid(cache, 1, 5 * MB + 100);
+	uint8_t *map;
+	int fd, fd2;
+
+	CASE("only what is wholly there can be kept");
+	CHECK_INT(content_keep(c, &fd), -EAGAIN);
+	CHECK_INT(put(c, 0, 5 * MB), 0);
+	CHECK_INT(content_keep(c, &fd), -EAGAIN);
+	CHECK_INT(put(c, 5 * MB, MB), 0);
+	CHECK_INT(content_keep(c, &fd), 0);
+
+	CASE("what is kept stays");
+	map = mmap(NULL, 5 * MB, PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(map != MAP_FAILED);
+	fill_with_others(cache, 2, 20);
+	CHECK(content_complete(c));
+
+	CASE("a mapping that is left keeps it too");
+	content_unkeep(c);
+	content_put(c);
+	fill_with_others(cache, 20, 40);
+	check_map(map, 1, 5 * MB);
+	c = open_cid(cache, 1, 5 * MB + 100);
+	CHECK(content_complete(c));
+
+	CASE("when the last is gone, it may go");
+	munmap(map, 5 * MB);
+	content_put(c);
+	c = open_cid(cache, 50, 60 * MB);
+	CHECK_INT(put(c, 0, 4 * MB), 0);
+	CHECK_INT(content_pin(c, 0, 1, &fd), 1);
+	CHECK_INT(put(c, 4 * MB, 4 * MB), 0);
+	CHECK_INT(content_pin(c, 4 * MB, 1, &fd2), 1);
+	CHECK_INT(put(c, 8 * MB, 4 * MB), 0);
+	content_unpin(c, 0, 1);
+	content_unpin(c, 4 * MB, 1);
+	content_put(c);
+	c = open_cid(cache, 1, 5 * MB + 100);
+	CHECK(!content_complete(c));
+	content_put(c);
+	CHECK(du("") <= 16 * MB);
+	cache_close(cache);
+}
+
+static void test_keep_verified(void)
+{
+	struct cache *cache = open_new(0);
+	struct content *c = open_cid(cache, 1, MB);
+	int fd;
+
+	CASE("what was not verified since a crash is not kept");
+	CHECK_INT(put(c, 0, MB), 0);
+	content_put(c);
+	cache_close(cache);
+	set_boot("second");
+	cache = reopen(NULL);
+	c = open_cid(cache, 1, MB);
+	CHECK_INT(content_keep(c, &fd), -EAGAIN);
+	CHECK_INT(get(c, 0, MB), MB);
+	CHECK_INT(content_keep(c, &fd), 0);
+	content_unkeep(c);
+	content_put(c);
+	cache_close(cache);
+}
+
+static void test_detach(void)
+{
+	struct cache *cache = open_new(0);
+	struct content *c = open_cid(cache, 1, 5 * MB);
+	uint8_t byte = 0;
+	int fd, own;
+
+	CASE("a file that is taken out is the taker's");
+	CHECK_INT(put(c, 0, 5 * MB), 0);
+	CHECK_INT(content_keep(c, &fd), 0);
+	CHECK_INT(content_keep(c, &fd), 0);
+	CHECK_INT(content_detach(c), -EBUSY);
+	content_unkeep(c);
+	own = content_detach(c);
+	CHECK(own >= 0);
+	CHECK_INT(content_present(c, 0, 5 * MB), 0);
+	CHECK_INT(pwrite(own, "x", 1, 100), 1);
+	CHECK_INT(put(c, 0, 5 * MB), 0);
+	CHECK_INT(get(c, 0, 5 * MB), 5 * MB);
+	CHECK_INT(pread(own, &byte, 1, 100), 1);
+	CHECK_INT(byte, 'x');
+	close(own);
 	content_put(c);
 	cache_close(cache);
 }
@@ -634,6 +749,9 @@ int main(void)
 	test_epochs();
 	test_min_free();
 	test_pins();
+	test_keep();
+	test_keep_verified();
+	test_detach();
 	test_write_faults();
 	test_partial_write();
 	test_quota();
