@@ -8,6 +8,7 @@
 #include <fuse_lowlevel.h>
 
 #include "base/task.h"
+#include "fuse/nodes.h"
 #include "fuse/ops.h"
 
 struct job {
@@ -19,7 +20,8 @@ struct job {
 	struct store_interrupt *interrupt;
 	/* Replies and returns 0, or returns -errno; -EAGAIN under nowait. */
 	int (*call)(struct job *j, const struct vfs_ctx *ctx);
-	uint64_t ino, ino2;
+	uint64_t ino, ino2; /* the kernel's nodes until job_start */
+	uint64_t node; /* open: what ino was */
 	char *name, *name2;
 	void *value; /* size bytes, or NULL */
 	size_t size;
@@ -54,7 +56,10 @@ static inline void ops_end(struct ops_context *c)
 }
 
 double ops_seconds(int64_t ttl_ns);
-void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p);
+void ops_entry(struct ops_context *c, const struct vfs_entry *e,
+	       struct fuse_entry_param *p);
+/* How long the kernel may believe the attributes. */
+double ops_attr_seconds(struct ops_context *c, const struct vfs_entry *e);
 /* Is a fatal signal waiting for this thread? */
 bool caller_is_dying(pid_t tid);
 /* The process of a thread; 0: cannot be told (another pid namespace). */

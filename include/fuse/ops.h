@@ -12,13 +12,19 @@
 struct ops_context {
 	struct vfs *vfs;
 	struct tasks *tasks;
-	void (*ready)(void *arg);
+	void (*ready)(void *arg, const struct session_features *features);
 	void *arg;
+	struct nodes *nodes; /* NULL: no passthrough */
+	struct fuse_session *session;
+	bool io_uring; /* asked for */
 	unsigned pending; /* atomic: requests that other threads will answer;
 			   * the session may not go before they have */
 	struct mutex lock;
 	struct list jobs; /* guarded by lock: those on waiting threads */
 };
+
+/* The kernel asks for the attributes of the inode again. Any thread. */
+void ops_attributes_changed(uint64_t ino, void *context);
 
 struct fuse_lowlevel_ops;
 extern const struct fuse_lowlevel_ops ops_table;

@@ -11,6 +11,12 @@
 
 #include "vfs/vfs.h"
 
+/* What libfuse and the kernel have agreed on. */
+struct session_features {
+	bool passthrough; /* fully cached files are read by the kernel itself */
+	bool io_uring; /* requests come through rings */
+};
+
 struct session_config {
 	const char *mountpoint;
 	const char *source; /* shown by mount(8), e.g. "bucket/prefix" */
@@ -19,7 +25,7 @@ struct session_config {
 	unsigned max_threads; /* FUSE threads, 0 = default */
 	struct tasks *tasks; /* threads that may wait */
 	/* the kernel has answered: the mount works. Called once. */
-	void (*ready)(void *arg);
+	void (*ready)(void *arg, const struct session_features *features);
 	void (*hangup)(void *arg); /* SIGHUP */
 	/* No more requests come: end what callers only wait to read. */
 	void (*ending)(void *arg);

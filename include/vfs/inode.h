@@ -47,6 +47,7 @@ struct inode {
 	unsigned asked; /* single requests since the last listing */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
 	unsigned opens, writers; /* handles; those that may write */
+	struct list backings; /* files the kernel reads by itself */
 	unsigned staged; /* directories: children with a wb */
 	/* while there is a wb, or the metadata was changed */
 	struct store_meta pairs; /* metadata besides mode, owner and mtime */
@@ -85,6 +86,7 @@ struct vfs {
 	struct vfs_config config;
 	struct meta *meta;
 	struct mutex lock;
+	struct mutex mirror_lock; /* see vfs/backing.h */
 	struct cond flight_done;
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */

@@ -137,6 +137,25 @@ MUST_CHECK int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 			int flags, struct vfs_file **ret, bool *ret_keep);
 void vfs_release(struct vfs_file *f);
 
+/*
+ * A backing is the whole content that a reading handle shows, as a descriptor
+ * of a file, for a kernel that reads it by itself (passthrough). It is pinned
+ * in the cache. What this mount writes to the inode afterwards, if it builds
+ * on that version, shows in the same file; what others store does not. A
+ * backing may outlive the handle.
+ */
+struct vfs_backing;
+
+/* NULL: the content is not all cached and verified, or the file is being
+ * changed, or the handle may write. */
+struct vfs_backing *vfs_backing_get(struct vfs *v, struct vfs_file *f);
+/* Does another handle show the same? Then it may use the backing too. */
+bool vfs_backing_serves(struct vfs_backing *b, struct vfs_file *f);
+int vfs_backing_fd(const struct vfs_backing *b);
+void vfs_backing_put(struct vfs_backing *b); /* NULL is fine */
+/* An open was handed to the kernel: for the statistics. */
+void vfs_backing_count(struct vfs *v);
+
 /* ---- changes (all -EROFS on a read-only mount) ---- */
 
 enum vfs_set {
@@ -298,6 +317,7 @@ struct vfs_stats {
 	uint64_t lookups, lookup_hits; /* answered without a request */
 	uint64_t hidden_keys; /* that cannot be names, seen in listings */
 	uint64_t lists; /* pages asked for */
+	uint64_t passthrough; /* opens whose reads the kernel does */
 };
 
 void vfs_stats_get(struct vfs *v, struct vfs_stats *ret);

@@ -62,10 +62,11 @@ static void leave_terminal(int fd)
 	}
 }
 
-static void on_ready(void *arg)
+static void on_ready(void *arg, const struct session_features *features)
 {
 	struct mount *m = arg;
 
+	m->features = *features;
 	log_info("mount", "%s is mounted on %s", m->source, m->cfg->mountpoint);
 	if (m->ready_fd >= 0) {
 		if (write(m->ready_fd, "", 1) < 0)

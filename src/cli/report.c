@@ -169,10 +169,10 @@ static void add_reads(struct buf *out, struct mount *m)
 		 "\"reads\": {\"count\": %llu, \"bytes\": %llu, "
 		 "\"hit_bytes\": %llu, \"fetches\": %llu, "
 		 "\"fetched_bytes\": %llu, \"prefetched_bytes\": %llu, "
-		 "\"stale\": %llu}, ",
+		 "\"stale\": %llu, \"passthrough_opens\": %llu}, ",
 		 (ull)f.reads, (ull)f.read_bytes, (ull)f.hit_bytes,
 		 (ull)f.fetches, (ull)f.fetched_bytes, (ull)f.prefetched_bytes,
-		 (ull)f.stale);
+		 (ull)f.stale, (ull)v.passthrough);
 	buf_addf(out,
 		 "\"names\": {\"lookups\": %llu, \"hits\": %llu, "
 		 "\"inodes\": %llu, \"list_pages\": %llu, "
@@ -211,8 +211,11 @@ static void add_mount(struct buf *out, struct mount *m)
 	add_json(out, m->cfg->url);
 	buf_addf(out,
 		 ", \"version\": \"%s\", \"libfuse\": \"%s\", "
+		 "\"passthrough\": %s, \"io_uring\": %s, "
 		 "\"clock_skew_s\": %lld}",
 		 R2FS_VERSION, session_libfuse_version(),
+		 m->features.passthrough ? "true" : "false",
+		 m->features.io_uring ? "true" : "false",
 		 (long long)r2_clock_skew_s(m->store));
 }
 

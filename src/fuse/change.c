@@ -43,7 +43,8 @@ static int call_setattr(struct job *j, const struct vfs_ctx *ctx)
 	if (err)
 		return err;
 	job_settle(j);
-	fuse_reply_attr(j->req, &e.st, ops_seconds(e.ttl_ns));
+	fuse_reply_attr(j->req, &e.st,
+			ops_attr_seconds(ops_context(j->req), &e));
 	return 0;
 }
 
@@ -113,6 +114,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 static int call_create(struct job *j, const struct vfs_ctx *ctx)
 {
+	struct ops_context *c = ops_context(j->req);
 	struct fuse_entry_param p;
 	struct vfs *v = vfs_of(j);
 	struct vfs_file *f;
@@ -125,12 +127,14 @@ static int call_create(struct job *j, const struct vfs_ctx *ctx)
 	if (err)
 		return err;
 	job_settle(j);
-	ops_entry(&e, &p);
+	ops_entry(c, &e, &p);
+	p.ino = nodes_create_open(c->nodes, e.st.st_ino);
 	j->fi.fh = (uintptr_t)f;
 	note_user(j->req, f);
 	if (fuse_reply_create(j->req, &p, &j->fi)) {
+		nodes_release(c->nodes, j->req, p.ino);
 		vfs_release(f);
-		vfs_forget(v, p.ino, 1);
+		vfs_forget(v, e.st.st_ino, 1);
 	}
 	return 0;
 }

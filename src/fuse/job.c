@@ -138,9 +138,13 @@ void job_start(struct job *tried)
 {
 	struct ops_context *c = ops_context(tried->req);
 	const struct vfs_ctx ctx = { .nowait = true };
-	int err = tried->call(tried, &ctx);
 	struct job *j;
+	int err;
 
+	tried->node = tried->ino;
+	tried->ino = node_ino(tried->ino);
+	tried->ino2 = node_ino(tried->ino2);
+	err = tried->call(tried, &ctx);
 	if (err != -EAGAIN) {
 		if (err)
 			fuse_reply_err(tried->req, -err);
@@ -166,13 +170,20 @@ void job_start(struct job *tried)
 
 /* ---- replies ---- */
 
-void ops_entry(const struct vfs_entry *e, struct fuse_entry_param *p)
+double ops_attr_seconds(struct ops_context *c, const struct vfs_entry *e)
+{
+	return nodes_split(c->nodes, e->st.st_ino) ? 0 : ops_seconds(e->ttl_ns);
+}
+
+void ops_entry(struct ops_context *c, const struct vfs_entry *e,
+	       struct fuse_entry_param *p)
 {
 	memset(p, 0, sizeof(*p));
 	p->entry_timeout = p->attr_timeout = ops_seconds(e->ttl_ns);
 	if (e->negative)
 		return;
-	p->ino = e->st.st_ino;
+	p->ino = nodes_current(c->nodes, e->st.st_ino);
+	p->attr_timeout = ops_attr_seconds(c, e);
 	p->generation = 1;
 	p->attr = e->st;
 }
@@ -183,7 +194,7 @@ void job_reply_entry(struct job *j, const struct vfs_entry *e)
 	struct vfs *v = ops_context(j->req)->vfs;
 
 	job_settle(j);
-	ops_entry(e, &p);
+	ops_entry(ops_context(j->req), e, &p);
 	if (fuse_reply_entry(j->req, &p) && p.ino)
-		vfs_forget(v, p.ino, 1);
+		vfs_forget(v, e->st.st_ino, 1);
 }

@@ -56,7 +56,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
-	vfs_forget(ops_context(req)->vfs, ino, n);
+	vfs_forget(ops_context(req)->vfs, node_ino(ino), n);
 	fuse_reply_none(req);
 }
 
@@ -64,7 +64,7 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		vfs_forget(ops_context(req)->vfs, forgets[i].ino,
+		vfs_forget(ops_context(req)->vfs, node_ino(forgets[i].ino),
 			   forgets[i].nlookup);
 	fuse_reply_none(req);
 }
@@ -77,7 +77,8 @@ static int call_getattr(struct job *j, const struct vfs_ctx *ctx)
 	if (err)
 		return err;
 	job_settle(j);
-	fuse_reply_attr(j->req, &e.st, ops_seconds(e.ttl_ns));
+	fuse_reply_attr(j->req, &e.st,
+			ops_attr_seconds(ops_context(j->req), &e));
 	return 0;
 }
 
@@ -164,7 +165,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
 	struct vfs_dir *d;
-	int err = vfs_opendir(ops_context(req)->vfs, ino, &d);
+	int err = vfs_opendir(ops_context(req)->vfs, node_ino(ino), &d);
 
 	if (err) {
 		fuse_reply_err(req, -err);
@@ -194,7 +195,7 @@ static bool emit(const struct vfs_dirent *e, void *arg)
 	} else {
 		bool dots = e->next_off <= 2;
 
-		ops_entry(&e->entry, &p);
+		ops_entry(ops_context(b->req), &e->entry, &p);
 		if (dots)
 			p.ino = 0;
 		n = fuse_add_direntry_plus(b->req, b->data + b->len,
@@ -255,23 +256,56 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino,
 
 /* ---- files ---- */
 
-static int call_open(struct job *j, const struct vfs_ctx *ctx)
+/* Nothing is left to be stored or told when a reading handle is closed. */
+static void no_flush(struct fuse_file_info *fi)
 {
-	struct vfs_file *f;
-	bool keep;
-	int err = vfs_open(ops_context(j->req)->vfs, ctx, j->ino, j->fi.flags, &f,
-			   &keep);
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 12)
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY &&
+		      !(fi->flags & O_TRUNC);
+#endif
+}
 
-	if (err)
-		return err;
-	job_settle(j);
-	j->fi.fh = (uintptr_t)f;
-	j->fi.keep_cache = keep;
+static int reply_open(struct job *j, struct vfs_file *f)
+{
+	struct nodes *nodes = ops_context(j->req)->nodes;
+
 	if ((j->fi.flags & O_ACCMODE) != O_RDONLY)
 		note_user(j->req, f);
-	if (fuse_reply_open(j->req, &j->fi))
+	j->fi.fh = (uintptr_t)f;
+	no_flush(&j->fi);
+	if (fuse_reply_open(j->req, &j->fi)) {
+		nodes_release(nodes, j->req, j->node);
 		vfs_release(f);
+	}
 	return 0;
+}
+
+static int call_open(struct job *j, const struct vfs_ctx *ctx)
+{
+	struct ops_context *c = ops_context(j->req);
+	bool may_pass = nodes_may_pass(c->nodes, &j->fi), keep;
+	struct vfs_file *f;
+	int err = 0;
+
+	if (!may_pass)
+		err = nodes_open(c->nodes, j->req, j->node, NULL, &j->fi);
+	if (err)
+		return err;
+	err = vfs_open(c->vfs, ctx, j->ino, j->fi.flags, &f, &keep);
+	if (err) {
+		if (!may_pass)
+			nodes_release(c->nodes, j->req, j->node);
+		return err;
+	}
+	j->fi.keep_cache = keep;
+	if (may_pass)
+		err = nodes_open(c->nodes, j->req, j->node, f, &j->fi);
+	if (err) {
+		vfs_release(f);
+		return err;
+	}
+	job_settle(j);
+	return reply_open(j, f);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -284,6 +318,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
+	nodes_release(ops_context(req)->nodes, req, ino);
 	vfs_release((struct vfs_file *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
@@ -418,9 +453,42 @@ static void want(struct fuse_conn_info *conn, unsigned cap)
 		conn->want |= cap;
 }
 
+/* Only the attributes, not the pages: this takes no lock a request may hold. */
+static void node_changed(uint64_t node, void *context)
+{
+	struct ops_context *c = context;
+
+	fuse_lowlevel_notify_inval_inode(c->session, node, -1, 0);
+}
+
+void ops_attributes_changed(uint64_t ino, void *context)
+{
+	struct ops_context *c = context;
+
+	nodes_each(c->nodes, ino, node_changed, c);
+}
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
+		     struct session_features *features)
+{
+	features->passthrough =
+		geteuid() == 0 &&
+		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+	if (features->passthrough)
+		c->nodes = nodes_create(c->vfs, node_changed, c);
+}
+#else
+static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
+		     struct session_features *features)
+{
+}
+#endif
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct ops_context *c = userdata;
+	struct session_features features = { .passthrough = false };
 
 	want(conn, FUSE_CAP_READDIRPLUS);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
@@ -430,11 +498,12 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_MOVE);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS);
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
+	want_new(c, conn, &features);
 	conn->max_write = MAX_WRITE;
 	conn->max_background = 128;
 	conn->congestion_threshold = 96;
 	conn->time_gran = 1;
-	c->ready(c->arg);
+	c->ready(c->arg, &features);
 }
 
 const struct fuse_lowlevel_ops ops_table = {

@@ -31,6 +31,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "fuse/job.h"
+#include "fuse/nodes.h"
 
 enum { PENDING_US = 1000 };
 
@@ -247,12 +248,6 @@ static int mount_failed(const struct session_config *c, char *why, size_t len)
 	return -EIO;
 }
 
-/* Only the attributes, not the pages: this takes no lock a request may hold. */
-static void attributes_changed(uint64_t ino, void *arg)
-{
-	fuse_lowlevel_notify_inval_inode(arg, ino, -1, 0);
-}
-
 static int serve(struct session *s)
 {
 	int err;
@@ -260,7 +255,8 @@ static int serve(struct session *s)
 	err = first_exchange(s->se);
 	if (err)
 		return err;
-	vfs_listen(s->context->vfs, attributes_changed, s->se);
+	s->context->session = s->se;
+	vfs_listen(s->context->vfs, ops_attributes_changed, s->context);
 	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
 	if (err)
 		return -err;
@@ -308,6 +304,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 	}
 	if (s.se)
 		fuse_session_destroy(s.se);
+	nodes_destroy(context.nodes);
 	fuse_opt_free_args(&args);
 	free(options);
 	mutex_release(&context.lock);

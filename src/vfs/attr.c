@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "vfs/backing.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 #include "vfs/write.h"
@@ -292,8 +293,9 @@ static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		    uint64_t size)
 {
+	const struct backing_change change = { .size = size };
 	struct writeback *wb;
-	bool writers;
+	bool writers, followed;
 	int err;
 
 	if (i->kind == META_DIR)
@@ -312,7 +314,10 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	err = inode_stage(v, i, size == 0, &wb);
 	if (err)
 		return err;
+	followed = backings_begin(v, i);
 	err = writeback_truncate(wb, size);
+	if (followed)
+		backings_end(v, i, err ? NULL : &change);
 	mutex_lock(&v->lock);
 	if (!err) {
 		i->size = size;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "vfs/backing.h"
 #include "vfs/write.h"
 
 enum { USERS = 8 };
@@ -171,6 +172,7 @@ static int open_inode(struct vfs_file *f, bool *ret_keep)
 
 static int empty(struct vfs *v, struct inode *i)
 {
+	const struct backing_change nothing = { .size = 0 };
 	struct writeback *wb;
 	int err;
 
@@ -182,6 +184,8 @@ static int empty(struct vfs *v, struct inode *i)
 	err = inode_stage(v, i, true, &wb);
 	if (err)
 		return err;
+	if (backings_begin(v, i))
+		backings_end(v, i, &nothing);
 	writeback_put(wb);
 	mutex_lock(&v->lock);
 	i->size = 0;
@@ -478,6 +482,17 @@ void vfs_read_cancel(struct vfs_read *r)
 		fill_cancel(on, &r->fill);
 }
 
+bool file_reads(struct vfs_file *f, struct inode **ret_inode,
+		struct fill_file **ret_fill, uint64_t *ret_cid)
+{
+	mutex_lock(&f->lock);
+	*ret_inode = f->inode;
+	*ret_fill = f->fill;
+	*ret_cid = f->cid;
+	mutex_unlock(&f->lock);
+	return !f->writable && *ret_fill;
+}
+
 /* ---- writing ---- */
 
 enum {
@@ -538,8 +553,10 @@ static void grown(struct vfs *v, struct inode *i, struct writeback *wb,
 
 int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 {
+	const struct backing_change change = { off, n, 0, buf };
 	uint64_t before, after;
 	struct writeback *wb;
+	bool followed;
 	int err;
 
 	if (!f->writable)
@@ -548,7 +565,10 @@ int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 	if (err)
 		return err;
 	hold(f->v, f->inode);
+	followed = backings_begin(f->v, f->inode);
 	err = writeback_write(wb, buf, n, off);
+	if (followed)
+		backings_end(f->v, f->inode, err ? NULL : &change);
 	grown(f->v, f->inode, wb, &before, &after);
 	inode_journal_open(f->v, f->inode, wb);
 	if (!err)
@@ -591,7 +611,11 @@ ssize_t vfs_copy(struct vfs_file *from, uint64_t from_off, struct vfs_file *to,
 	err = inode_stage(to->v, to->inode, false, &wb);
 	if (err)
 		return err;
-	err = writeback_size(wb) ? -EOPNOTSUPP : writeback_copy(wb, &base);
+	err = -EOPNOTSUPP;
+	if (backings_begin(to->v, to->inode))
+		backings_end(to->v, to->inode, NULL);
+	else if (!writeback_size(wb))
+		err = writeback_copy(wb, &base);
 	grown(to->v, to->inode, wb, &before, &after);
 	writeback_put(wb);
 	return err ? err : (ssize_t)base.size;
@@ -599,7 +623,11 @@ ssize_t vfs_copy(struct vfs_file *from, uint64_t from_off, struct vfs_file *to,
 
 int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off, uint64_t len)
 {
-	bool keep = mode & FALLOC_FL_KEEP_SIZE;
+	bool keep = mode & FALLOC_FL_KEEP_SIZE, followed;
+	struct backing_change change = {
+		.off = off,
+		.len = mode & ~FALLOC_FL_KEEP_SIZE ? len : 0,
+	};
 	uint64_t before, after;
 	struct writeback *wb;
 	int err;
@@ -612,10 +640,14 @@ int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off, uint64_t len)
 	err = inode_stage(f->v, f->inode, false, &wb);
 	if (err)
 		return err;
-	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+	followed = backings_begin(f->v, f->inode);
+	if (change.len)
 		err = writeback_zero(wb, off, len, !keep);
 	else if (!keep && off + len > writeback_size(wb))
 		err = writeback_truncate(wb, off + len);
+	change.size = writeback_size(wb);
+	if (followed)
+		backings_end(f->v, f->inode, err ? NULL : &change);
 	grown(f->v, f->inode, wb, &before, &after);
 	writeback_put(wb);
 	return err;

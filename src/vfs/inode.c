@@ -130,6 +130,7 @@ static struct inode *inode_new(struct inode *parent, const char *name,
 {
 	struct inode *i = xcalloc(1, sizeof(*i));
 
+	list_init(&i->backings);
 	i->ino = rec->ino;
 	i->kind = rec->kind;
 	i->shadowed = rec->flags & META_SHADOWED;

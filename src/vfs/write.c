@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "vfs/backing.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 
@@ -161,6 +162,7 @@ static int make_writeback(struct vfs *v, struct inode *i,
 static void attach_locked(struct inode *i, struct writeback *wb)
 {
 	i->wb = wb;
+	backings_stage_locked(i);
 	i->staged_ns = clock_wall_ns();
 	i->failed = false;
 	i->refs++;
@@ -168,13 +170,14 @@ static void attach_locked(struct inode *i, struct writeback *wb)
 		i->parent->staged++;
 }
 
-static struct writeback *detach_locked(struct inode *i)
+static struct writeback *detach_locked(struct inode *i, bool stored)
 {
 	struct writeback *wb = i->wb;
 
 	if (!wb)
 		return NULL;
 	i->wb = NULL;
+	backings_settle_locked(i, stored);
 	i->deferred = false;
 	store_meta_release(&i->pairs);
 	i->exclusive = i->journalled = false;
@@ -350,7 +353,7 @@ void inode_abandon(struct vfs *v, struct inode *i)
 		  (unsigned long long)writeback_id(wb));
 	give_name_back(v, i, error);
 	mutex_lock(&v->lock);
-	if (i->wb == wb && detach_locked(i)) {
+	if (i->wb == wb && detach_locked(i, false)) {
 		i->checked_ns = 0;
 		i->refs--;
 		writeback_put(wb);
@@ -373,6 +376,7 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	free(i->etag);
 	i->etag = xstrdup(r->etag.s);
 	i->cid = i->local_cid = i->opened_cid = cid;
+	backings_stored_locked(i, cid);
 	i->checked_ns = rec.checked_ns;
 	i->flags = META_HAS_HEADERS;
 	i->owed_tries = 0;
@@ -624,7 +628,7 @@ void inode_settle(struct vfs *v, struct inode *i)
 			put_name(v, i, 0);
 		}
 		mutex_lock(&v->lock);
-		detach_locked(i);
+		detach_locked(i, true);
 		i->refs--;
 		i->settling = false;
 		cond_broadcast(&v->inode_free);
@@ -666,7 +670,7 @@ void inode_drop(struct vfs *v, struct inode *i)
 		place_put(v, &p);
 	}
 	mutex_lock(&v->lock);
-	wb = detach_locked(i);
+	wb = detach_locked(i, false);
 	i->unlinked = true;
 	if (wb)
 		i->refs--;
