@@ -27,7 +27,7 @@ struct config { /* strings are owned */
 	int64_t metadata_ttl_ns, negative_ttl_ns; /* INT64_MAX: indefinite */
 	char *preset;
 	uint64_t uid, gid, file_mode, dir_mode, umask;
-	bool read_only, allow_other, foreground;
+	bool read_only, allow_other, io_uring, foreground;
 	bool writeback;
 	uint64_t part_size; /* 0: chosen by size */
 	char *temporary_names, *lock_names;

@@ -172,6 +172,12 @@ static const struct option options[] = {
 	  FLAG,
 	  AT(allow_other),
 	  ANY },
+	{ { "io-uring", NULL, NULL, NULL,
+	    "take requests through io_uring, if libfuse (3.18) and the kernel "
+	    "(6.14, fuse.enable_uring) can; see r2fs(8) on what that costs" },
+	  FLAG,
+	  AT(io_uring),
+	  ANY },
 	{ { "max-connections", "N", "64", NULL, "connections to R2" },
 	  NUMBER,
 	  AT(max_connections),

@@ -7,15 +7,27 @@
 
 #include <fuse_lowlevel.h>
 
+#include "base/list.h"
 #include "base/task.h"
 #include "fuse/nodes.h"
 #include "fuse/ops.h"
+
+/* A request that can be interrupted: see fuse/watch.h. */
+struct waiter {
+	struct list link;
+	fuse_req_t req;
+	fuse_interrupt_func_t fn;
+	void *data;
+	pid_t pid;
+	bool listed, told;
+};
 
 struct job {
 	struct task task;
 	struct list link; /* ops_context.jobs */
 	bool stores; /* its end is the end of an upload: never cut short
 		      * because the mount ends */
+	struct waiter waiter;
 	fuse_req_t req;
 	struct store_interrupt *interrupt;
 	/* Replies and returns 0, or returns -errno; -EAGAIN under nowait. */
@@ -45,10 +57,12 @@ void job_reply_entry(struct job *j, const struct vfs_entry *e);
 
 struct ops_context *ops_context(fuse_req_t req);
 
-static inline void ops_begin(struct ops_context *c)
-{
-	__atomic_add_fetch(&c->pending, 1, __ATOMIC_RELAXED);
-}
+/* False: the session ends, and the request was refused. */
+bool ops_begin(struct ops_context *c, fuse_req_t req);
+/* Threads of rings are not to be cancelled within a request, as libfuse does
+ * when it ends. First in every handler. */
+void ops_enter(fuse_req_t req);
+bool request_is_ring(fuse_req_t req);
 
 static inline void ops_end(struct ops_context *c)
 {

@@ -16,7 +16,9 @@ struct ops_context {
 	void *arg;
 	struct nodes *nodes; /* NULL: no passthrough */
 	struct fuse_session *session;
-	bool io_uring; /* asked for */
+	bool io_uring; /* asked for; after INIT: in use */
+	struct watch *watch; /* NULL: the kernel tells of interrupts */
+	bool closing; /* atomic: no request begins any more */
 	unsigned pending; /* atomic: requests that other threads will answer;
 			   * the session may not go before they have */
 	struct mutex lock;

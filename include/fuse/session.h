@@ -22,6 +22,7 @@ struct session_config {
 	const char *source; /* shown by mount(8), e.g. "bucket/prefix" */
 	const char *mount_options; /* further -o options for the kernel, or NULL */
 	bool allow_other, read_only;
+	bool io_uring; /* if libfuse and the kernel have it */
 	unsigned max_threads; /* FUSE threads, 0 = default */
 	struct tasks *tasks; /* threads that may wait */
 	/* the kernel has answered: the mount works. Called once. */

@@ -33,6 +33,19 @@ static bool extent_is_sound_locked(struct content *c, uint64_t ext)
 		     (e->verified & e->rec.present) == e->rec.present);
 }
 
+/* Without leases a mapping that is left could not be noticed. */
+static bool can_ask_locked(struct content *c) REQUIRES(c->lock)
+{
+	struct blocks *b = c->blocks;
+	bool can = __atomic_load_n(&b->leases, __ATOMIC_RELAXED);
+
+	if (!can)
+		can = fsio()->is_used(c->fd) >= 0;
+	if (can)
+		__atomic_store_n(&b->leases, true, __ATOMIC_RELAXED);
+	return can;
+}
+
 static bool is_sound_locked(struct content *c) REQUIRES(c->lock)
 {
 	struct stat st;
@@ -43,7 +56,7 @@ static bool is_sound_locked(struct content *c) REQUIRES(c->lock)
 		if (!extent_is_sound_locked(c, i))
 			return false;
 	return content_file_locked(c, false) >= 0 && !fstat(c->fd, &st) &&
-	       (uint64_t)st.st_size == c->size && fsio()->is_used(c->fd) >= 0;
+	       (uint64_t)st.st_size == c->size && can_ask_locked(c);
 }
 
 int content_keep(struct content *c, int *ret_fd)

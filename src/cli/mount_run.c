@@ -316,6 +316,7 @@ static int serve(struct mount *m)
 				     .mount_options = c->kernel_options,
 				     .allow_other = c->allow_other,
 				     .read_only = c->read_only,
+				     .io_uring = c->io_uring,
 				     .tasks = m->waiting,
 				     .ready = on_ready,
 				     .hangup = on_hangup,

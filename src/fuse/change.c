@@ -303,6 +303,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 {
 	int err;
 
+	ops_enter(req);
 	note_user(req, file_of(fi));
 	err = vfs_write(file_of(fi), buf, size, (uint64_t)off);
 	if (err)
@@ -333,6 +334,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct vfs_file *f = file_of(fi);
 
+	ops_enter(req);
 	if (vfs_file_knows(f, fuse_req_ctx(req)->pid) ||
 	    vfs_file_used_by(f, caller_process(fuse_req_ctx(req)->pid)))
 		start_flush(req, ino, fi);
@@ -370,6 +372,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 {
 	ssize_t n;
 
+	ops_enter(req);
 	note_user(req, file_of(fi_out));
 	n = vfs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
 		     (uint64_t)off_out, len);
@@ -382,11 +385,12 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		  off_t len, struct fuse_file_info *fi)
 {
-	int err = off < 0 || len <= 0 ?
-			  -EINVAL :
-			  vfs_fallocate(file_of(fi), mode, (uint64_t)off,
-					(uint64_t)len);
+	int err = -EINVAL;
 
+	ops_enter(req);
+	if (off >= 0 && len > 0)
+		err = vfs_fallocate(file_of(fi), mode, (uint64_t)off,
+				    (uint64_t)len);
 	fuse_reply_err(req, -err);
 }
 
@@ -394,9 +398,11 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	      struct fuse_file_info *fi)
 {
 	uint64_t at;
-	int err = off < 0 ? -ENXIO :
-			    vfs_seek(file_of(fi), (uint64_t)off, whence, &at);
+	int err = -ENXIO;
 
+	ops_enter(req);
+	if (off >= 0)
+		err = vfs_seek(file_of(fi), (uint64_t)off, whence, &at);
 	if (err)
 		fuse_reply_err(req, -err);
 	else

@@ -6,16 +6,49 @@
  */
 #include "fuse/job.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "fuse/watch.h"
 
 enum { KERNEL_FOREVER_S = 100000000 };
 
 struct ops_context *ops_context(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
+}
+
+bool ops_begin(struct ops_context *c, fuse_req_t req)
+{
+	__atomic_add_fetch(&c->pending, 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&c->closing, __ATOMIC_SEQ_CST))
+		return true;
+	fuse_reply_err(req, ENOTCONN);
+	ops_end(c);
+	return false;
+}
+
+bool request_is_ring(fuse_req_t req)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+	return fuse_req_is_uring(req);
+#else
+	return false;
+#endif
+}
+
+void ops_enter(fuse_req_t req)
+{
+	static _Thread_local bool stays;
+
+	if (stays || !request_is_ring(req))
+		return;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	stays = true;
 }
 
 double ops_seconds(int64_t ttl_ns)
@@ -97,7 +130,7 @@ static void job_free(struct job *j)
 void job_settle(struct job *j)
 {
 	if (j->interrupt)
-		fuse_req_interrupt_func(j->req, NULL, NULL);
+		watch_end(ops_context(j->req)->watch, &j->waiter, j->req);
 }
 
 static void job_error(struct job *j, int err)
@@ -136,11 +169,14 @@ void jobs_interrupt(struct ops_context *c)
 
 void job_start(struct job *tried)
 {
-	struct ops_context *c = ops_context(tried->req);
 	const struct vfs_ctx ctx = { .nowait = true };
+	struct ops_context *c = ops_context(tried->req);
 	struct job *j;
 	int err;
 
+	ops_enter(tried->req);
+	if (!ops_begin(c, tried->req))
+		return;
 	tried->node = tried->ino;
 	tried->ino = node_ino(tried->ino);
 	tried->ino2 = node_ino(tried->ino2);
@@ -148,6 +184,7 @@ void job_start(struct job *tried)
 	if (err != -EAGAIN) {
 		if (err)
 			fuse_reply_err(tried->req, -err);
+		ops_end(c);
 		return;
 	}
 	j = xmalloc(sizeof(*j));
@@ -160,11 +197,10 @@ void job_start(struct job *tried)
 	}
 	j->interrupt = store_interrupt_create();
 	j->task.run = job_run;
-	ops_begin(c);
 	mutex_lock(&c->lock);
 	list_add_tail(&c->jobs, &j->link);
 	mutex_unlock(&c->lock);
-	fuse_req_interrupt_func(j->req, job_interrupted, j);
+	watch_begin(c->watch, &j->waiter, j->req, job_interrupted, j);
 	tasks_submit(c->tasks, &j->task);
 }
 

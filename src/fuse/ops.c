@@ -27,6 +27,7 @@
 
 #include "base/lock.h"
 #include "fuse/job.h"
+#include "fuse/watch.h"
 
 enum {
 	COPY_BYTES = 32768, /* below this a pread beats a splice */
@@ -56,6 +57,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
+	ops_enter(req);
 	vfs_forget(ops_context(req)->vfs, node_ino(ino), n);
 	fuse_reply_none(req);
 }
@@ -63,6 +65,7 @@ static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
+	ops_enter(req);
 	for (size_t i = 0; i < count; i++)
 		vfs_forget(ops_context(req)->vfs, node_ino(forgets[i].ino),
 			   forgets[i].nlookup);
@@ -113,7 +116,10 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct statvfs st;
-	int err = vfs_statfs(ops_context(req)->vfs, &st);
+	int err;
+
+	ops_enter(req);
+	err = vfs_statfs(ops_context(req)->vfs, &st);
 
 	if (err)
 		fuse_reply_err(req, -err);
@@ -165,7 +171,10 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
 	struct vfs_dir *d;
-	int err = vfs_opendir(ops_context(req)->vfs, node_ino(ino), &d);
+	int err;
+
+	ops_enter(req);
+	err = vfs_opendir(ops_context(req)->vfs, node_ino(ino), &d);
 
 	if (err) {
 		fuse_reply_err(req, -err);
@@ -250,6 +259,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size,
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino,
 			  struct fuse_file_info *fi)
 {
+	ops_enter(req);
 	vfs_releasedir((struct vfs_dir *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
@@ -318,6 +328,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
+	ops_enter(req);
 	nodes_release(ops_context(req)->nodes, req, ino);
 	vfs_release((struct vfs_file *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
@@ -325,6 +336,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino,
 
 struct read_job {
 	struct vfs_read read;
+	struct waiter waiter;
 	fuse_req_t req;
 	struct ops_context *context;
 	struct task cancel;
@@ -389,7 +401,7 @@ static void read_done(struct vfs_read *r)
 		read_put(j);
 		return;
 	}
-	fuse_req_interrupt_func(j->req, NULL, NULL);
+	watch_end(j->context->watch, &j->waiter, j->req);
 	reply_read(j);
 	read_put(j);
 }
@@ -410,7 +422,7 @@ static void read_cancel(struct task *t)
 		j->cancelling = false;
 		mutex_unlock(&j->lock);
 		if (reply) {
-			fuse_req_interrupt_func(j->req, NULL, NULL);
+			watch_end(j->context->watch, &j->waiter, j->req);
 			fuse_reply_err(j->req, EINTR);
 		}
 	}
@@ -430,18 +442,21 @@ static void read_interrupted(fuse_req_t req, void *data)
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	struct read_job *j = xcalloc(1, sizeof(*j));
+	struct read_job *j;
 
+	ops_enter(req);
+	if (!ops_begin(ops_context(req), req))
+		return;
+	j = xcalloc(1, sizeof(*j));
 	j->req = req;
 	j->context = ops_context(req);
-	ops_begin(j->context);
 	j->cancel.run = read_cancel;
 	atomic_init(&j->refs, 1);
 	mutex_init(&j->lock);
 	j->read.off = off;
 	j->read.len = size;
 	j->read.done = read_done;
-	fuse_req_interrupt_func(req, read_interrupted, j);
+	watch_begin(j->context->watch, &j->waiter, req, read_interrupted, j);
 	vfs_read((struct vfs_file *)(uintptr_t)fi->fh, &j->read);
 }
 
@@ -475,6 +490,11 @@ static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
 	features->passthrough =
 		geteuid() == 0 &&
 		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+	features->io_uring = c->io_uring &&
+			     conn->want_ext & FUSE_CAP_OVER_IO_URING;
+	c->io_uring = features->io_uring;
+	if (c->io_uring)
+		c->watch = watch_create();
 	if (features->passthrough)
 		c->nodes = nodes_create(c->vfs, node_changed, c);
 }

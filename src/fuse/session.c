@@ -32,8 +32,12 @@
 #include "base/log.h"
 #include "fuse/job.h"
 #include "fuse/nodes.h"
+#include "fuse/watch.h"
 
-enum { PENDING_US = 1000 };
+enum {
+	PENDING_US = 1000,
+	RING_REQUESTS = 64, /* in all rings together */
+};
 
 struct session {
 	const struct session_config *config;
@@ -70,6 +74,27 @@ static void wake_loop(struct session *s)
 		log_debug("session", "statfs at exit: %s", strerror(errno));
 }
 
+static void wait_for_replies(struct session *s)
+{
+	jobs_interrupt(s->context);
+	s->config->ending(s->config->arg);
+	while (__atomic_load_n(&s->context->pending, __ATOMIC_SEQ_CST))
+		usleep(PENDING_US);
+}
+
+/* When libfuse ends its rings, their requests are gone: the last replies come
+ * first. It wakes its loop itself then. */
+static void end_session(struct session *s)
+{
+	if (s->context->io_uring) {
+		__atomic_store_n(&s->context->closing, true, __ATOMIC_SEQ_CST);
+		wait_for_replies(s);
+	}
+	fuse_session_exit(s->se);
+	if (!s->context->io_uring)
+		wake_loop(s);
+}
+
 static void *wait_for_signals(void *arg)
 {
 	struct session *s = arg;
@@ -83,15 +108,48 @@ static void *wait_for_signals(void *arg)
 		} else if (sig != SIGUSR2) {
 			log_info("session", "signal %d: unmounting %s", sig,
 				 s->config->mountpoint);
-			fuse_session_exit(s->se);
-			wake_loop(s);
+			end_session(s);
 			break;
 		}
 	}
 	return NULL;
 }
 
-static char *mount_options(const struct session_config *c)
+static bool kernel_has_rings(void)
+{
+	FILE *f = fopen("/sys/module/fuse/parameters/enable_uring", "re");
+	bool enabled = f && fgetc(f) == 'Y';
+
+	if (f)
+		fclose(f);
+	return enabled;
+}
+
+static bool can_use_rings(void)
+{
+	if (fuse_version() < 318)
+		log_info("session", "no io_uring: libfuse is %s, it takes 3.18",
+			 fuse_pkgversion());
+	else if (!kernel_has_rings())
+		log_info("session",
+			 "no io_uring: it takes Linux 6.14 and root's echo Y "
+			 ">/sys/module/fuse/parameters/enable_uring");
+	else
+		return true;
+	return false;
+}
+
+/* A ring for each processor, and a buffer of the largest write for each of its
+ * requests, which becomes memory when it is used. */
+static void add_rings(struct buf *b)
+{
+	long rings = sysconf(_SC_NPROCESSORS_CONF);
+	long depth = rings > 0 ? RING_REQUESTS / rings : 0;
+
+	buf_addf(b, ",io_uring,io_uring_q_depth=%ld", depth > 4 ? depth : 4);
+}
+
+static char *mount_options(const struct session_config *c, bool rings)
 {
 	struct buf b;
 
@@ -103,6 +161,8 @@ static char *mount_options(const struct session_config *c)
 		buf_addstr(&b, ",allow_other");
 	if (c->mount_options && c->mount_options[0])
 		buf_addf(&b, ",%s", c->mount_options);
+	if (rings)
+		add_rings(&b);
 	return buf_detach(&b);
 }
 
@@ -262,10 +322,7 @@ static int serve(struct session *s)
 		return -err;
 	err = loop(s);
 	vfs_listen(s->context->vfs, NULL, NULL);
-	jobs_interrupt(s->context);
-	s->config->ending(s->config->arg);
-	while (__atomic_load_n(&s->context->pending, __ATOMIC_ACQUIRE))
-		usleep(PENDING_US);
+	wait_for_replies(s);
 	atomic_store(&s->over, true);
 	pthread_kill(s->signals, SIGUSR2);
 	pthread_join(s->signals, NULL);
@@ -278,9 +335,11 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 	struct ops_context context = { .vfs = v,
 				       .tasks = config->tasks,
 				       .ready = config->ready,
-				       .arg = config->arg };
+				       .arg = config->arg,
+				       .io_uring = config->io_uring &&
+						   can_use_rings() };
 	struct session s = { .config = config, .context = &context };
-	char *options = mount_options(config);
+	char *options = mount_options(config, context.io_uring);
 	char name[] = "r2fs", flag[] = "-o";
 	char *argv[] = { name, flag, options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
@@ -304,6 +363,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 	}
 	if (s.se)
 		fuse_session_destroy(s.se);
+	watch_destroy(context.watch);
 	nodes_destroy(context.nodes);
 	fuse_opt_free_args(&args);
 	free(options);
