@@ -146,8 +146,8 @@ void vfs_release(struct vfs_file *f);
  */
 struct vfs_backing;
 
-/* NULL: the content is not all cached and verified, or the file is being
- * changed, or the handle may write. */
+/* NULL: the content is not all cached and verified, or the file is small, or
+ * being changed, or the handle may write. */
 struct vfs_backing *vfs_backing_get(struct vfs *v, struct vfs_file *f);
 /* Does another handle show the same? Then it may use the backing too. */
 bool vfs_backing_serves(struct vfs_backing *b, struct vfs_file *f);

@@ -7,6 +7,10 @@
  * with the staged file (the one lock for that keeps overlapping writes in the
  * same order in both). Only versions that the written content builds on are
  * changed; who reads an older one keeps it.
+ *
+ * Small files are not worth it: they are one READ, and as long as the kernel
+ * keeps their pages an open through the page cache is half the work (14 us
+ * against 27 for open, read and close through io_uring).
  */
 #include "vfs/backing.h"
 
@@ -17,6 +21,8 @@
 #include "base/fsio.h"
 #include "base/log.h"
 #include "vfs/write.h"
+
+enum { SMALL = 128 * 1024 + 1 };
 
 struct vfs_backing {
 	struct vfs *v;
@@ -100,7 +106,8 @@ struct vfs_backing *vfs_backing_get(struct vfs *v, struct vfs_file *f)
 	struct inode *i;
 	uint64_t cid;
 
-	if (!file_reads(f, &i, &fill, &cid))
+	if (!file_reads(f, &i, &fill, &cid) ||
+	    content_size(fill_content(fill)) < SMALL)
 		return NULL;
 	b = backing_new(v, i, fill_content(fill), cid);
 	return b ? adopt(v, b) : NULL;
