@@ -32,6 +32,7 @@ struct mount {
 	struct vfs *vfs;
 	struct control *control;
 	struct session_features features; /* once mounted */
+	uint64_t kernel_requests; /* atomic */
 	bool leave; /* owed uploads stay in the journal at the end */
 };
 

@@ -59,9 +59,10 @@ struct ops_context *ops_context(fuse_req_t req);
 
 /* False: the session ends, and the request was refused. */
 bool ops_begin(struct ops_context *c, fuse_req_t req);
-/* Threads of rings are not to be cancelled within a request, as libfuse does
- * when it ends. First in every handler. */
+/* First in every handler: counts the request. Threads of rings are not to be
+ * cancelled within one, as libfuse does when it ends. */
 void ops_enter(fuse_req_t req);
+void ops_enter_uncounted(fuse_req_t req);
 bool request_is_ring(fuse_req_t req);
 
 static inline void ops_end(struct ops_context *c)

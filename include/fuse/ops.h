@@ -19,6 +19,7 @@ struct ops_context {
 	bool io_uring; /* asked for; after INIT: in use */
 	struct watch *watch; /* NULL: the kernel tells of interrupts */
 	bool closing; /* atomic: no request begins any more */
+	uint64_t *requests; /* atomic */
 	unsigned pending; /* atomic: requests that other threads will answer;
 			   * the session may not go before they have */
 	struct mutex lock;

@@ -25,6 +25,7 @@ struct session_config {
 	bool io_uring; /* if libfuse and the kernel have it */
 	unsigned max_threads; /* FUSE threads, 0 = default */
 	struct tasks *tasks; /* threads that may wait */
+	uint64_t *requests; /* counts the kernel's, without FORGET; atomic */
 	/* the kernel has answered: the mount works. Called once. */
 	void (*ready)(void *arg, const struct session_features *features);
 	void (*hangup)(void *arg); /* SIGHUP */

@@ -318,6 +318,7 @@ static int serve(struct mount *m)
 				     .read_only = c->read_only,
 				     .io_uring = c->io_uring,
 				     .tasks = m->waiting,
+				     .requests = &m->kernel_requests,
 				     .ready = on_ready,
 				     .hangup = on_hangup,
 				     .ending = on_ending,

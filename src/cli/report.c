@@ -212,10 +212,11 @@ static void add_mount(struct buf *out, struct mount *m)
 	buf_addf(out,
 		 ", \"version\": \"%s\", \"libfuse\": \"%s\", "
 		 "\"passthrough\": %s, \"io_uring\": %s, "
-		 "\"clock_skew_s\": %lld}",
+		 "\"kernel_requests\": %llu, \"clock_skew_s\": %lld}",
 		 R2FS_VERSION, session_libfuse_version(),
 		 m->features.passthrough ? "true" : "false",
 		 m->features.io_uring ? "true" : "false",
+		 (ull)__atomic_load_n(&m->kernel_requests, __ATOMIC_RELAXED),
 		 (long long)r2_clock_skew_s(m->store));
 }
 

@@ -334,12 +334,14 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct vfs_file *f = file_of(fi);
 
-	ops_enter(req);
+	ops_enter_uncounted(req);
 	if (vfs_file_knows(f, fuse_req_ctx(req)->pid) ||
-	    vfs_file_used_by(f, caller_process(fuse_req_ctx(req)->pid)))
+	    vfs_file_used_by(f, caller_process(fuse_req_ctx(req)->pid))) {
 		start_flush(req, ino, fi);
-	else
-		fuse_reply_err(req, 0);
+		return;
+	}
+	ops_enter(req);
+	fuse_reply_err(req, 0);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,

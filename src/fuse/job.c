@@ -41,7 +41,7 @@ bool request_is_ring(fuse_req_t req)
 #endif
 }
 
-void ops_enter(fuse_req_t req)
+void ops_enter_uncounted(fuse_req_t req)
 {
 	static _Thread_local bool stays;
 
@@ -49,6 +49,12 @@ void ops_enter(fuse_req_t req)
 		return;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	stays = true;
+}
+
+void ops_enter(fuse_req_t req)
+{
+	__atomic_add_fetch(ops_context(req)->requests, 1, __ATOMIC_RELAXED);
+	ops_enter_uncounted(req);
 }
 
 double ops_seconds(int64_t ttl_ns)

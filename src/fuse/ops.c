@@ -57,7 +57,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
-	ops_enter(req);
+	ops_enter_uncounted(req);
 	vfs_forget(ops_context(req)->vfs, node_ino(ino), n);
 	fuse_reply_none(req);
 }
@@ -65,7 +65,7 @@ static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
-	ops_enter(req);
+	ops_enter_uncounted(req);
 	for (size_t i = 0; i < count; i++)
 		vfs_forget(ops_context(req)->vfs, node_ino(forgets[i].ino),
 			   forgets[i].nlookup);

@@ -336,6 +336,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 				       .tasks = config->tasks,
 				       .ready = config->ready,
 				       .arg = config->arg,
+				       .requests = config->requests,
 				       .io_uring = config->io_uring &&
 						   can_use_rings() };
 	struct session s = { .config = config, .context = &context };

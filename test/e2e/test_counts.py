@@ -4,7 +4,7 @@ import os
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Case, drop_kernel_cache, run
+from harness import Case, drop_kernel_cache, run, wait_until
 
 
 class SmallFiles(Case):
@@ -74,6 +74,43 @@ class ManyReaders(Case):
     def test_no_crumbs_when_memory_is_short(self):
         gets = self.read_all(12 << 20, "--memory", "64M")
         self.assertLessEqual(gets, 48) # two a file, a few in pieces
+
+
+class KernelRequests(Case):
+    """What the kernel asks of the daemon for a warm small file."""
+
+    def test_open_read_close(self):
+        n = 50
+        body = os.urandom(65536)
+        for i in range(n):
+            self.server.put(f"dir/f{i:02}", body)
+        m = self.mount("--metadata-ttl", "indefinite")
+        paths = [f"{m.path}/dir/f{i:02}" for i in range(n)]
+
+        def asked():
+            return m.stats()["mount"]["kernel_requests"]
+
+        def drop():
+            for p in paths:
+                fd = os.open(p, os.O_RDONLY)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(fd)
+
+        def costs(requests, before=lambda: None):
+            before()
+            settled = asked()
+            while settled != (settled := asked()):
+                pass  # releases come behind
+            for p in paths:
+                fd = os.open(p, os.O_RDONLY)
+                self.assertEqual(os.read(fd, 1 << 17), body)
+                os.close(fd)
+            wait_until(lambda: asked() - settled >= n * requests, 5)
+            self.assertEqual(asked() - settled, n * requests)
+        for p in paths:
+            self.assertEqual(m.read(p), body)
+        costs(3, drop)  # open, read, release: no lookup, getattr or flush
+        costs(2)
 
 
 class MissingNames(Case):
