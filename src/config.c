@@ -174,7 +174,8 @@ static const struct option options[] = {
 	  ANY },
 	{ { "io-uring", NULL, NULL, NULL,
 	    "take requests through io_uring, if libfuse (3.18) and the kernel "
-	    "(6.14, fuse.enable_uring) can; see r2fs(8) on what that costs" },
+	    "(6.14, its parameter fuse.enable_uring) can: faster opens of "
+	    "cached files, but at most 64 requests wait for R2 at a time" },
 	  FLAG,
 	  AT(io_uring),
 	  ANY },
