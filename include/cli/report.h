@@ -8,7 +8,6 @@
 #include "base/task.h"
 #include "cache/cache.h"
 #include "config.h"
-#include "fuse/session.h"
 #include "io/fill.h"
 #include "net/http.h"
 #include "r2/creds.h"
@@ -31,7 +30,7 @@ struct mount {
 	struct writebacks *writebacks; /* NULL: read-only */
 	struct vfs *vfs;
 	struct control *control;
-	struct session_features features; /* once mounted */
+	bool passthrough, io_uring; /* atomic: what the kernel agreed to */
 	uint64_t kernel_requests; /* atomic */
 	bool leave; /* owed uploads stay in the journal at the end */
 };

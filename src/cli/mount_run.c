@@ -66,7 +66,9 @@ static void on_ready(void *arg, const struct session_features *features)
 {
 	struct mount *m = arg;
 
-	m->features = *features;
+	__atomic_store_n(&m->passthrough, features->passthrough,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&m->io_uring, features->io_uring, __ATOMIC_RELAXED);
 	log_info("mount", "%s is mounted on %s", m->source, m->cfg->mountpoint);
 	if (m->ready_fd >= 0) {
 		if (write(m->ready_fd, "", 1) < 0)

@@ -201,6 +201,11 @@ static void add_process(struct buf *out, struct mount *m)
 		 (ull)h.connections_opened);
 }
 
+static bool is_set(const bool *atomic)
+{
+	return __atomic_load_n(atomic, __ATOMIC_RELAXED);
+}
+
 static void add_mount(struct buf *out, struct mount *m)
 {
 	buf_addstr(out, "\"mount\": {\"source\": ");
@@ -214,8 +219,8 @@ static void add_mount(struct buf *out, struct mount *m)
 		 "\"passthrough\": %s, \"io_uring\": %s, "
 		 "\"kernel_requests\": %llu, \"clock_skew_s\": %lld}",
 		 R2FS_VERSION, session_libfuse_version(),
-		 m->features.passthrough ? "true" : "false",
-		 m->features.io_uring ? "true" : "false",
+		 is_set(&m->passthrough) ? "true" : "false",
+		 is_set(&m->io_uring) ? "true" : "false",
 		 (ull)__atomic_load_n(&m->kernel_requests, __ATOMIC_RELAXED),
 		 (long long)r2_clock_skew_s(m->store));
 }
