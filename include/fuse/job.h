@@ -19,7 +19,7 @@ struct waiter {
 	fuse_interrupt_func_t fn;
 	void *data;
 	pid_t pid;
-	bool listed, told;
+	bool listed;
 };
 
 struct job {

@@ -16,7 +16,7 @@ struct ops_context {
 	void *arg;
 	struct nodes *nodes; /* NULL: no passthrough */
 	struct fuse_session *session;
-	bool io_uring; /* asked for; after INIT: in use */
+	bool io_uring; /* atomic; asked for; after INIT: in use */
 	struct watch *watch; /* NULL: the kernel tells of interrupts */
 	bool closing; /* atomic: no request begins any more */
 	uint64_t *requests; /* atomic */

@@ -341,6 +341,7 @@ struct read_job {
 	struct ops_context *context;
 	struct task cancel;
 	atomic_uint refs; /* the read, and a cancel under way */
+	atomic_bool cancelled; /* a cancel is under way */
 	struct mutex lock;
 	/* guarded by lock */
 	bool ended;
@@ -426,6 +427,7 @@ static void read_cancel(struct task *t)
 			fuse_reply_err(j->req, EINTR);
 		}
 	}
+	atomic_store(&j->cancelled, false);
 	read_put(j);
 }
 
@@ -433,7 +435,8 @@ static void read_interrupted(fuse_req_t req, void *data)
 {
 	struct read_job *j = data;
 
-	if (!caller_is_dying(fuse_req_ctx(req)->pid))
+	if (!caller_is_dying(fuse_req_ctx(req)->pid) ||
+	    atomic_exchange(&j->cancelled, true))
 		return;
 	atomic_fetch_add(&j->refs, 1);
 	tasks_submit(ops_context(req)->tasks, &j->cancel);
@@ -456,8 +459,9 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	j->read.off = off;
 	j->read.len = size;
 	j->read.done = read_done;
+	j->read.file = (struct vfs_file *)(uintptr_t)fi->fh;
 	watch_begin(j->context->watch, &j->waiter, req, read_interrupted, j);
-	vfs_read((struct vfs_file *)(uintptr_t)fi->fh, &j->read);
+	vfs_read(j->read.file, &j->read);
 }
 
 /* ---- session ---- */
@@ -492,8 +496,8 @@ static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
 		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
 	features->io_uring = c->io_uring &&
 			     conn->want_ext & FUSE_CAP_OVER_IO_URING;
-	c->io_uring = features->io_uring;
-	if (c->io_uring)
+	__atomic_store_n(&c->io_uring, features->io_uring, __ATOMIC_RELAXED);
+	if (features->io_uring)
 		c->watch = watch_create();
 	if (features->passthrough)
 		c->nodes = nodes_create(c->vfs, node_changed, c);

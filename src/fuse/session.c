@@ -86,12 +86,14 @@ static void wait_for_replies(struct session *s)
  * first. It wakes its loop itself then. */
 static void end_session(struct session *s)
 {
-	if (s->context->io_uring) {
+	bool rings = __atomic_load_n(&s->context->io_uring, __ATOMIC_RELAXED);
+
+	if (rings) {
 		__atomic_store_n(&s->context->closing, true, __ATOMIC_SEQ_CST);
 		wait_for_replies(s);
 	}
 	fuse_session_exit(s->se);
-	if (!s->context->io_uring)
+	if (!rings)
 		wake_loop(s);
 }
 

@@ -39,10 +39,8 @@ static void *look(void *arg) UNCHECKED
 		list_for_each(n, &w->waiting) {
 			struct waiter *x = list_entry(n, struct waiter, link);
 
-			if (!x->told && caller_is_dying(x->pid)) {
-				x->told = true;
+			if (caller_is_dying(x->pid))
 				x->fn(x->req, x->data);
-			}
 		}
 	}
 	mutex_unlock(&w->lock);
@@ -90,7 +88,6 @@ void watch_begin(struct watch *w, struct waiter *x, fuse_req_t req,
 	x->req = req;
 	x->fn = fn;
 	x->data = data;
-	x->told = false;
 	x->pid = fuse_req_ctx(req)->pid;
 	mutex_lock(&w->lock);
 	if (list_empty(&w->waiting))

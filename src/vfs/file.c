@@ -441,7 +441,9 @@ static void start_read(struct vfs_read *r)
 	r->fill.off = r->off;
 	r->fill.len = r->len;
 	r->fill.done = read_done;
+	mutex_lock(&f->lock);
 	r->on = NULL;
+	mutex_unlock(&f->lock);
 	r->wb = inode_staged(f->v, f->inode);
 	if (r->wb) {
 		writeback_read(r->wb, &r->fill);
