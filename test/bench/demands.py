@@ -1,11 +1,14 @@
 """What r2fs promises, beside what this run measured."""
 
-MEMORY = 576 << 20 # the default budget of 512 MiB, and 64 MiB
+BESIDE = 64 << 20 # of memory, beside the budget
 
 
 class Rows:
+    """Of the plain run, without its variants."""
+
     def __init__(self, rows):
-        self.rows = [r for r in rows if "error" not in r]
+        self.rows = [r for r in rows if "error" not in r and
+                     "variant" not in r]
 
     def find(self, peer, *words):
         for r in self.rows:
@@ -16,7 +19,10 @@ class Rows:
 
     def requests(self, *words):
         r = self.find("r2fs", *words)
-        return r and r["class_a"] + r["class_b"] + r["free"]
+        return r and r["requests"]
+
+    def group(self, name):
+        return Rows([r for r in self.rows if r["group"] == name])
 
     def ratio(self, over, *words):
         """r2fs's speed as a part of another's."""
@@ -61,15 +67,19 @@ def reading(r):
            at_most(r.requests("again, kernel"), 0))
     yield ("again, after a remount: requests", "0",
            at_most(r.requests("again, after a remount"), 0))
-    yield ("small files, warm, one thread: of native", "≥ 0.4",
-           at_least(r.ratio("native", "again, one thread"), 0.4))
+    warm = r.find("r2fs", "again, one thread")
+    wanted = 0.6 if warm and warm.get("io_uring") else 0.4
+    yield ("small files, warm, one thread: of native", f"≥ {wanted}",
+           at_least(r.ratio("native", "again, one thread"), wanted))
+    yield ("small files, one thread, cold: of the round trips", "≥ 0.9",
+           at_least(r.ratio("bare client, 1", "one thread, cold"), 0.9))
     yield ("200 missing names, folder unlisted: requests", "≤ 2",
            at_most(r.requests("unlisted"), 2))
     yield ("200 missing names, folder listed: requests", "0",
            at_most(r.requests("folder listed"), 0))
-    yield ("ls -l of 50,000 names: requests", "≤ 51",
-           at_most(r.requests("ls -l"), 51))
-    yield ("find of 300,000 names after a remount: requests", "0",
+    yield ("ls -l of a large folder: requests / fewest", "≤ 1.05",
+           share(r.find("r2fs", "ls -l")))
+    yield ("find of all names after a remount: requests", "0",
            at_most(r.requests("find after"), 0))
     yield ("the same: seconds", "< 3",
            at_most(find and find["seconds"], 3, "{:.2f}"))
@@ -80,6 +90,19 @@ def reading(r):
                        "{:.2f}"))
 
 
+def warm(r):
+    large = r.group("large file")
+    yield ("large file, warm: of native", "≥ 0.95",
+           at_least(large.ratio("native", "… again"), 0.95))
+    random = large.find("r2fs", "random, warm")
+    if random and random.get("passthrough"):
+        yield ("64 KiB random, warm, by passthrough: of native", "≥ 0.9",
+               at_least(large.ratio("native", "random, warm"), 0.9))
+    elif random:
+        yield ("64 KiB random, warm: of FUSE alone", "≥ 0.8",
+               at_least(large.ratio("FUSE alone", "random, warm"), 0.8))
+
+
 def speed(r):
     yield ("large file, cold: of the bare client", "≥ 0.9",
            at_least(r.ratio("bare", "MiB sequential, cold"), 0.9))
@@ -88,11 +111,12 @@ def speed(r):
     if all(large):
         yield ("the same: CPU of the daemon, of rclone's", "< 1",
                at_most(large[0] / large[1], 1, "{:.2f}"))
-    rows = [x for x in r.rows if x["group"] == "large file"]
-    yield ("large file, warm: of native", "≥ 0.95",
-           at_least(Rows(rows).ratio("native", "… again"), 0.95))
-    yield ("64 KiB random, warm: of native", "≥ 0.9",
-           at_least(r.ratio("native", "random, warm"), 0.9))
+    yield ("64 KiB random, cold: of one bare connection", "≥ 0.9",
+           at_least(r.ratio("bare", "4 GiB object, cold"), 0.9))
+    yield from zarr(r)
+
+
+def zarr(r):
     for axis in "last", "middle", "first":
         words = "chunks", f"{axis} axis"
         yield (f"Zarr chunks, {axis} axis, cold: of the bare client",
@@ -102,15 +126,64 @@ def speed(r):
         if peers:
             yield (f"Zarr chunks, {axis} axis, cold: of the best peer",
                    "≥ 10", at_least(min(peers), 10))
-    for order in "sequential", "shuffled":
+    chance = r.find("r2fs", "in random order")
+    if chance:
+        yield ("Zarr chunks in random order: bytes fetched of those read",
+               "≤ 1.10", at_most(chance["fetched"] / chance["bytes"], 1.1,
+                                 "{:.2f}"))
+
+
+def cache(r):
+    for what in ("sequential", "shuffled"):
         for epoch in 2, 3:
-            x = r.find("r2fs", order, f"epoch {epoch}")
-            yield (f"epoch {epoch}, {order}, cache half the data: hit ratio",
+            x = r.find("r2fs", f"{what},", f"epoch {epoch}")
+            yield (f"epoch {epoch}, {what}, cache half the data: hit ratio",
                    "≥ 0.45", at_least(x and x["hit_ratio"], 0.45))
-    most = max((x["rss"] for x in r.rows if x["peer"] == "r2fs" and
-                "rss" in x), default=None)
-    yield ("most memory in any workload, MiB", "≤ 576",
-           at_most(most and most >> 20, MEMORY >> 20))
+    for what in "Zipf", "hot set after":
+        x = r.find("r2fs", what, "" if "hot" in what else "later")
+        lru = r.find("least", what, "" if "hot" in what else "later")
+        if x and lru:
+            least = 0.95 * lru["hit_ratio"] if what == "Zipf" else 0.9
+            yield (f"{what}, cache half the data: hit ratio",
+                   f"≥ {least:.2f}", at_least(x["hit_ratio"], least))
+
+
+def memory(rows):
+    """The most in any workload, variants too, against its own budget."""
+    over = [(r["rss"] - r["budget"], r) for r in rows if "error" not in r and
+            "rss" in r and r.get("budget")]
+    if over:
+        most, r = max(over, key=lambda x: x[0])
+        yield ("peak memory beyond the budget, MiB, worst workload "
+               f"({r['work']})", "≤ 64", at_most(most >> 20, BESIDE >> 20))
+    few = Rows(rows).find("r2fs", "readers of")
+    if few and few.get("budget"):
+        limit = few["budget"] + BESIDE >> 20
+        yield ("64 readers of 64 large files: peak memory, MiB",
+               f"≤ {limit}", at_most(few["rss"] >> 20, limit))
+
+
+def share(row):
+    """Requests of those needed."""
+    if not row or row.get("fewest") is None:
+        return None
+    n, few = row["requests"], row["fewest"]
+    if not few:
+        return str(n), n == 0
+    return f"{n / few:.3f}", n <= few * 1.05
+
+
+def frugal(rows):
+    """Every workload at most 1.05 times the fewest requests: those above."""
+    ours = [r for r in rows if r.get("peer") == "r2fs" and
+            r.get("fewest") is not None and "error" not in r]
+    bad = [r for r in ours if not share(r)[1]]
+    if ours:
+        yield ("workloads of more than 1.05 times the fewest requests",
+               f"0 of {len(ours)}", at_most(len(bad), 0))
+    for r in bad:
+        yield (f"{r['group']}: {r['work']}: requests / fewest",
+               "≤ 1.05" if r["fewest"] else "0", share(r))
 
 
 def writing(r):
@@ -127,12 +200,26 @@ def writing(r):
                             "{:.2f}"))
 
 
-def table(rows):
+def found(rows):
+    """(demand, target, measured, met) of what this run has measured."""
     r = Rows(rows)
-    lines = ["| demand | target | measured | |", "|---|---|---|---|"]
-    for part in reading, speed, writing:
-        for text, target, got in part(r):
+    parts = [part(r) for part in (reading, warm, speed, cache, writing)]
+    for part in *parts, memory(rows), frugal(rows):
+        for text, target, got in part:
             if got is not None:
-                lines.append(f"| {text} | {target} | {got[0]} | "
-                             f"{'yes' if got[1] else '**no**'} |")
+                yield text, target, *got
+
+
+def table(rows):
+    lines = ["| demand | target | measured | met |", "|---|---|---|---|"]
+    for text, target, value, met in found(rows):
+        lines.append(f"| {text} | {target} | {value} | "
+                     f"{'yes' if met else '**no**'} |")
     return "\n".join(lines) + "\n"
+
+
+def miscounted(rows):
+    """Rows of r2fs with more requests than it is known to need: no matter of
+    time, so that a slow machine does not fail."""
+    return [r for r in rows if r.get("peer") == "r2fs" and "error" not in r
+            and r.get("most") is not None and r["requests"] > r["most"]]

@@ -1,9 +1,10 @@
 """The mounts that are compared: each with the options its own documentation
-recommends for speed, a cache folder of its own, and no TLS.
+recommends for speed, and a cache folder of its own.
 
 A peer is made for one workload: start, then stop; remount keeps the cache.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ class Peer:
     name = None
     program = None
     waits = True # what close has returned for is stored
+    foreign = False # cannot read objects that others wrote
+    budget = None # bytes of memory it was told to keep to
 
     def __init__(self, server, options=()):
         self.server = server
@@ -48,7 +51,7 @@ class Peer:
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 self.argv(), stdout=log, stderr=log, env=self.environment(),
-                stdin=subprocess.DEVNULL)
+                stdin=subprocess.DEVNULL, start_new_session=True)
         end = time.monotonic() + 30
         while not os.path.ismount(self.path):
             if self.process.poll() is not None or time.monotonic() > end:
@@ -56,6 +59,13 @@ class Peer:
             time.sleep(0.02)
         os.statvfs(self.path)
         return self
+
+    def features(self):
+        """What its statistics say about how it reads."""
+        return {}
+
+    def small_memory(self, size):
+        """A budget for buffers, where there is such an option."""
 
     def tail(self):
         with open(self.log, errors="replace") as f:
@@ -123,15 +133,28 @@ class Peer:
 class R2fs(Peer):
     name = "r2fs"
     program = harness.R2FS
+    budget = 512 << 20
 
     def argv(self):
         creds = os.path.join(self.dir, "credentials")
         with open(os.open(creds, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
             f.write(f"{harness.KEY}:{harness.SECRET}\n")
+        ca = ["--ca-bundle", self.server.ca] if self.server.ca else []
         return [harness.R2FS, "mount", "-f", "--endpoint",
-                self.server.endpoint, "--credentials", creds, "--cache-dir",
-                self.cache, "--min-free", "64M", "--log-level", "warn",
-                *self.options, self.server.bucket, self.path]
+                self.server.mounted_endpoint, "--credentials", creds,
+                "--cache-dir", self.cache, "--min-free", "64M",
+                "--log-level", "warn", *ca, *self.options,
+                self.server.bucket, self.path]
+
+    def features(self):
+        s = json.loads(harness.run(harness.R2FS, "stats", "--json",
+                                   self.path).stdout)
+        return {"passthrough": s["reads"].get("passthrough_opens", 0),
+                "io_uring": bool(s["mount"].get("io_uring"))}
+
+    def small_memory(self, size):
+        self.budget = size
+        self.options += ["--memory", str(size)]
 
     def cache_size(self, size):
         self.options += ["--cache-size", str(size)]
@@ -155,13 +178,14 @@ class S3fs(Peer):
         with open(os.open(creds, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
             f.write(f"{harness.KEY}:{harness.SECRET}\n")
         options = [
-            f"url={self.server.endpoint}", "use_path_request_style",
-            "endpoint=auto", f"passwd_file={creds}", 
+            f"url={self.server.mounted_endpoint}", "use_path_request_style",
+            "endpoint=auto", f"passwd_file={creds}",
             f"use_cache={self.cache}", "kernel_cache", "max_background=1000",
             "enable_noobj_cache", "parallel_count=16",
             "multireq_max=64", "multipart_size=16", "ensure_diskfree=64",
             "max_stat_cache_size=400000", "stat_cache_expire=3600",
-            *self.options]
+            *(["ssl_verify_hostname=0", "no_check_certificate"]
+              if self.server.ca else []), *self.options]
         return ["s3fs", self.server.bucket, self.path, "-f", "-o",
                 ",".join(options)]
 
@@ -191,13 +215,15 @@ class Rclone(Peer):
                 "1M", "--transfers", "16", "--checkers", "16",
                 "--s3-upload-concurrency", "16", "--s3-chunk-size", "16M",
                 "--s3-disable-checksum", "--s3-no-check-bucket",
-                "--s3-no-head", *self.options]
+                "--s3-no-head",
+                *(["--ca-cert", self.server.ca] if self.server.ca else []),
+                *self.options]
 
     def environment(self):
         remote = {"TYPE": "s3", "PROVIDER": "Cloudflare", "REGION": "auto",
                   "ACCESS_KEY_ID": harness.KEY,
                   "SECRET_ACCESS_KEY": harness.SECRET,
-                  "ENDPOINT": self.server.endpoint,
+                  "ENDPOINT": self.server.mounted_endpoint,
                   "FORCE_PATH_STYLE": "true"}
         return dict(harness.CLEAN_ENV, **{
             f"RCLONE_CONFIG_R2_{k}": v for k, v in remote.items()})
@@ -210,4 +236,97 @@ class Rclone(Peer):
         pass
 
 
-ALL = {p.name: p for p in (R2fs, S3fs, Rclone)}
+def aws(server):
+    """The variables that most S3 programs read."""
+    return dict(harness.CLEAN_ENV, AWS_ACCESS_KEY_ID=harness.KEY,
+                AWS_SECRET_ACCESS_KEY=harness.SECRET, AWS_REGION="auto",
+                **({"AWS_CA_BUNDLE": server.ca, "SSL_CERT_FILE": server.ca}
+                   if server.ca else {}))
+
+
+class Geesefs(Peer):
+    """Stores after close returns, unless told to fsync on close."""
+
+    name = program = "geesefs"
+
+    def argv(self):
+        return [self.program, "-f", "--endpoint",
+                self.server.mounted_endpoint, "--region", "auto",
+                "--memory-limit", "1000", "--max-flushers", "16",
+                "--max-parallel-parts", "16", "--fsync-on-close",
+                "--stat-cache-ttl", "1h", "--cache", self.cache,
+                *self.more(), *self.options, self.server.bucket, self.path]
+
+    def more(self):
+        """R2 wants parts of one size; the default schedule grows."""
+        return ["--part-sizes", "16:10000"]
+
+    def environment(self):
+        return aws(self.server)
+
+    def cache_size(self, size):
+        raise NotImplementedError(f"{self.name} does not limit its cache")
+
+    def keep_names(self):
+        pass
+
+
+class Tigrisfs(Geesefs):
+    name = program = "tigrisfs"
+
+
+class Goofys(Geesefs):
+    name = program = "goofys"
+
+    def argv(self):
+        return [self.program, "-f", "--endpoint",
+                self.server.mounted_endpoint, "--region", "auto",
+                "--stat-cache-ttl", "1h", "--type-cache-ttl", "1h",
+                *self.options, self.server.bucket, self.path]
+
+
+class Mountpoint(Geesefs):
+    name, program = "mountpoint-s3", "mount-s3"
+
+    def argv(self):
+        return [self.program, "-f", "--endpoint-url",
+                self.server.mounted_endpoint, "--region", "auto",
+                "--force-path-style", "--allow-delete", "--allow-overwrite",
+                "--metadata-ttl", "indefinite", "--cache", self.cache,
+                "--upload-checksums", "off", *self.options,
+                self.server.bucket, self.path]
+
+    def cache_size(self, size):
+        self.options += ["--max-cache-size", str(size >> 20)]
+
+
+class Juicefs(Geesefs):
+    """Names in a database beside the cache; an object is a block of its
+    own."""
+
+    name = program = "juicefs"
+    foreign = True
+
+    def start(self):
+        db = f"sqlite3://{self.dir}/names.db"
+        if not os.path.exists(f"{self.dir}/names.db"):
+            harness.run(
+                self.program, "format", "--storage", "s3", "--bucket",
+                f"{self.server.mounted_endpoint}/{self.server.bucket}",
+                "--access-key", harness.KEY, "--secret-key", harness.SECRET,
+                "--trash-days", "0", db, "bench", env=self.environment())
+        return super().start()
+
+    def argv(self):
+        return [self.program, "mount", f"sqlite3://{self.dir}/names.db",
+                self.path, "--cache-dir", self.cache, "--no-usage-report",
+                "--max-uploads", "64", "--buffer-size", "512",
+                "--entry-cache", "60", "--dir-entry-cache", "60",
+                "--attr-cache", "60", *self.options]
+
+    def cache_size(self, size):
+        self.options += ["--cache-size", str(size >> 20)]
+
+
+ALL = {p.name: p for p in (R2fs, S3fs, Rclone, Geesefs, Tigrisfs, Goofys,
+                           Mountpoint, Juicefs)}

@@ -1,145 +1,195 @@
-"""Workloads that read."""
+"""Workloads that read files of every size."""
 
 import os
 
-from access import MIB, first_byte, read_all, read_random, read_whole
+import access
+from access import MIB, first_byte, read_all, read_at, read_whole
+from content import verify
 from measure import drop_kernel_cache
-from server import CONNECTIONS
+from server import CONNECTIONS, HUGE
+
+STEP = 8 * MIB # a range of the bare client
+BLOCK = 65536
+
+
+def ranges(signer, key, size):
+    return [signer.get(key, o, min(o + STEP, size) - 1)
+            for o in range(0, size, STEP)]
+
+
+def pieces(size):
+    return -(-size // STEP)
+
+
+def turns(c, group, work, peer, side, files=0, size=0):
+    """A warm workload; side(path of a folder) gives what to run there. r2fs
+    takes turns with the local disk and with the FUSE daemon that does
+    nothing."""
+    ours, native, nothing = side
+    others = {}
+    if peer.name == "r2fs":
+        others = {"native": native}
+        if nothing:
+            others["FUSE alone"] = nothing
+    c.rec.turns(group, work, peer, ours, others, files, size)
 
 
 def small(c):
-    """Small files of one folder, 16 threads: cold, warm, after a remount;
-    then one thread."""
-    n, size, threads = c.scale(2000, 500), 65536, 16
+    """Small files of one folder, 16 threads and one: cold, warm, after a
+    remount."""
+    n, size, g = c.scale(2000, 500), BLOCK, "small files"
     names = [f"small/f{i:05}" for i in range(n)]
-    c.server.fill("small", [(name, size) for name in names])
-    total = n * size
-    rec = c.rec
+    c.server.fill([(name, size) for name in names])
+    native = c.native_files(names)
+    total, rec = n * size, c.rec
     cold = f"{n} files of 64 KiB, 16 threads, cold"
+    serial = n // 4
+    one = f"{serial} files of 64 KiB, one thread, cold"
 
     def work(peer):
-        paths = [os.path.join(peer.path, x) for x in names]
-        read = lambda: read_all(paths, threads, size)
-        rec.peer("small files", cold, peer, read, n, total)
+        files = c.server.files(peer.path, names)
+        rec.peer(g, cold, peer, lambda: read_all(files, 16), n, total, n)
         drop_kernel_cache()
-        rec.peer("small files", "… again, kernel cache dropped", peer, read,
-                 n, total)
+        rec.peer(g, "… again, kernel cache dropped", peer,
+                 lambda: read_all(files, 16), n, total, 0)
         peer.remount()
-        rec.peer("small files", "… again, after a remount", peer, read, n,
-                 total)
-        rec.peer("small files", "… again, one thread", peer,
-                 lambda: read_all(paths, 1, size), n, total)
+        rec.peer(g, "… again, after a remount", peer,
+                 lambda: read_all(files, 16), n, total, 0)
+        with c.nothing(n, size) as top:
+            idle = [(f"{top}/{x[6:]}", None) for x in names]
+            for threads, text in (16, "16 threads"), (1, "one thread"):
+                turns(c, g, f"… again, {text}", peer, (
+                    lambda: read_all(files, threads),
+                    lambda: read_all(native, threads),
+                    top and (lambda: read_all(idle, threads))), n, total)
+        verify(files if peer.name == "r2fs" else files[::20])
 
-    c.each("small files", work, lambda p: p.keep_names())
+    def in_turn(peer):
+        files = c.server.files(peer.path, names[:serial])
+        rec.peer(g, one, peer, lambda: read_all(files, 1), serial,
+                 serial * size, serial)
+
+    c.each(g, work, lambda p: p.keep_names())
     s = c.server.signer()
-    c.server.shape()
     lines = [s.get(x) for x in names]
-    rec.limit("small files", cold, lines, threads, n, total)
-    rec.limit("small files", cold, lines, CONNECTIONS, n, total)
-    trips = -(-n // threads) * (c.latency + size / c.bandwidth)
-    rec.add(group="small files", work=cold, peer="arithmetic, 16", files=n,
-            bytes=total, seconds=trips)
-    paths = c.native_tree(names, size)
-    read_all(paths, 1, size)
-    rec.plain("small files", "… again, one thread", "native",
-              lambda: read_all(paths, 1, size), n, total)
+    rec.limit(g, cold, lines, 16, n, total)
+    rec.limit(g, cold, lines, CONNECTIONS, n, total)
+    rec.arithmetic(g, cold, 16, n, total, c.bandwidth, n)
+    c.each(g, in_turn, lambda p: p.keep_names())
+    rec.limit(g, one, lines[:serial], 1, serial, serial * size)
+    rec.limit(g, one, lines[:serial], CONNECTIONS, serial, serial * size)
 
 
 def large(c):
-    """One large object from end to end."""
-    size = c.scale(1024, 256) * MIB
-    c.server.fill("large", [("large/a.bin", size)])
-    cold, warm = f"{size // MIB} MiB sequential, cold", "… again"
-    dropped = "… again, kernel cache dropped"
-    rec, g = c.rec, "large file"
-
-    def check(path):
-        if read_whole(path) != size:
-            raise RuntimeError("short")
+    """One large object from end to end, then blocks of it."""
+    size, g, rec = c.scale(1024, 256) * MIB, "large file", c.rec
+    key = f"large/{size // MIB}.bin"
+    c.server.fill([(key, size)])
+    cold, random = f"{size // MIB} MiB sequential, cold", "64 KiB random, warm"
+    count = c.scale(8000, 2000)
+    places = access.offsets(size, BLOCK, count)
+    native = c.native_files([key])[0]
 
     def work(peer):
-        path = os.path.join(peer.path, "large/a.bin")
-        os.listdir(os.path.dirname(path))
-        rec.peer(g, cold, peer, lambda: check(path), 0, size)
-        rec.peer(g, warm, peer, lambda: check(path), 0, size)
+        file = c.server.files(peer.path, [key])[0]
+        os.listdir(os.path.dirname(file[0]))
+        rec.peer(g, cold, peer, lambda: read_whole(file), 0, size,
+                 pieces(size), most=pieces(size) + 6)
         drop_kernel_cache()
-        rec.peer(g, dropped, peer, lambda: check(path), 0, size)
-        for _ in range(2): # the second has the kernel's cache warm
-            rec.rows = [r for r in rec.rows if not (
-                r["work"] == "64 KiB random, warm" and r["peer"] == peer.name)]
-            rec.peer(g, "64 KiB random, warm", peer,
-                     lambda: read_random(path, size, 65536, 8000), 8000,
-                     8000 * 65536)
+        rec.peer(g, "… again, kernel cache dropped", peer,
+                 lambda: read_whole(file), 0, size, 0)
+        verify([file])
+        with c.nothing(1, size) as top:
+            idle = (f"{top}/f00000", None)
+            turns(c, g, "… again", peer, (
+                lambda: read_whole(file), lambda: read_whole(native),
+                top and (lambda: read_whole(idle))), 0, size)
+            turns(c, g, random, peer, (
+                lambda: read_at(file, places, BLOCK),
+                lambda: read_at(native, places, BLOCK),
+                top and (lambda: read_at(idle, places, BLOCK))), count,
+                count * BLOCK)
 
     c.each(g, work)
     s = c.server.signer()
-    step = 8 * MIB
-    lines = [s.get("large/a.bin", o, min(o + step, size) - 1)
-             for o in range(0, size, step)]
-    rec.limit(g, cold, lines, CONNECTIONS, 0, size)
-    path = os.path.join(c.native, "large")
-    with open(path, "wb") as f:
-        for _ in range(size // MIB):
-            f.write(os.urandom(MIB))
-    check(path)
-    rec.plain(g, warm, "native", lambda: check(path), 0, size)
+    rec.limit(g, cold, ranges(s, key, size), CONNECTIONS, 0, size)
     drop_kernel_cache()
-    rec.plain(g, dropped, "native", lambda: check(path), 0, size)
-    rec.plain(g, "64 KiB random, warm", "native",
-              lambda: read_random(path, size, 65536, 8000), 8000,
-              8000 * 65536)
-    os.unlink(path)
+    rec.plain(g, "… again, kernel cache dropped", "native",
+              lambda: read_whole(native), 0, size)
+    os.unlink(native[0])
+
+
+def random(c):
+    """64 KiB blocks of an object of 4 GiB, everywhere in it."""
+    key, count, g = "huge/f00000000", c.scale(200, 60), "random"
+    places = access.offsets(HUGE, BLOCK, count)
+    cold = f"{count} blocks of 64 KiB of a 4 GiB object, cold"
+    warm = "… the same blocks again"
+    native = os.path.join(c.native, "huge")
+    with open(native, "wb") as f:
+        f.truncate(HUGE)
+        for off in places:
+            f.seek(off)
+            f.write(c.server.contents[key].data(off, BLOCK))
+
+    def work(peer):
+        file = c.server.files(peer.path, [key])[0]
+        os.listdir(os.path.dirname(file[0]))
+        c.rec.peer(g, cold, peer, lambda: read_at(file, places, BLOCK), count,
+                   count * BLOCK, count)
+        again = places[::-1] * 5
+        with c.nothing(1, HUGE) as top:
+            turns(c, g, warm, peer, (
+                lambda: read_at(file, again, BLOCK),
+                lambda: read_at((native, file[1]), again, BLOCK),
+                top and (lambda: read_at((f"{top}/f00000", None), again,
+                                         BLOCK))),
+                  5 * count, 5 * count * BLOCK)
+
+    c.each(g, work)
+    s = c.server.signer()
+    lines = [s.get(key, o, o + BLOCK - 1) for o in places]
+    c.rec.limit(g, cold, lines, 1, count, count * BLOCK)
+    c.rec.arithmetic(g, cold, 1, count, count * BLOCK, c.bandwidth, count)
+    os.unlink(native)
 
 
 def start(c):
     """The first byte of objects never seen, one after the other."""
-    n = 20
+    n, g = 20, "large file"
     names = [f"first/d{i:02}/a.bin" for i in range(n)]
-    c.server.fill("first", [(x, 16 * MIB) for x in names])
+    c.server.fill([(x, 16 * MIB) for x in names])
+    label = f"first byte of {n} files in turn"
 
     def work(peer):
-        paths = [os.path.join(peer.path, x) for x in names]
-        for p in paths:
-            os.listdir(os.path.dirname(p))
+        files = c.server.files(peer.path, names)
+        for path, _ in files:
+            os.listdir(os.path.dirname(path))
 
         def run():
-            times = sorted(first_byte(p) for p in paths)
+            times = sorted(first_byte(f) for f in files)
             return {"first_byte": times[n // 2]}
-        c.rec.peer("large file", f"first byte of {n} files in turn", peer,
-                   run, n)
+        c.rec.peer(g, label, peer, run, n)
 
-    c.each("large file", work)
+    c.each(g, work)
     s = c.server.signer()
-    c.rec.limit("large file", f"first byte of {n} files in turn",
-                [s.get(names[0], 0, MIB - 1)], 1, 1)
+    c.rec.limit(g, label, [s.get(names[0], 0, MIB - 1)], 1, 1)
+    c.rec.arithmetic(g, label, 1, n, files=n)
 
 
-def zarr(c):
-    """Chunks of a Zarr v3 array, one after the other, along each axis."""
-    shape = c.scale((6, 6, 6), (4, 4, 4))
-    size = 1000000
-    keys = [(x, y, z) for x in range(shape[0]) for y in range(shape[1])
-            for z in range(shape[2])]
-    name = lambda k: f"zarr/c/{k[0]}/{k[1]}/{k[2]}"
-    c.server.fill("zarr", [(name(k), size) for k in keys])
-    total = len(keys) * size
-    orders = {"last axis": lambda k: k,
-              "middle axis": lambda k: (k[0], k[2], k[1]),
-              "first axis": lambda k: (k[2], k[1], k[0])}
-    label = f"{len(keys)} chunks of 1 MB, one reader"
-    for axis, order in orders.items():
-        path_of = sorted(keys, key=order)
-
-        def work(peer):
-            paths = [os.path.join(peer.path, name(k)) for k in path_of]
-            c.rec.peer("zarr", f"{label}, along the {axis}", peer,
-                       lambda: read_all(paths, 1, size), len(keys), total)
-        c.each("zarr", work)
-    s = c.server.signer()
-    lines = [s.get(name(k)) for k in keys]
-    for axis in orders:
-        c.rec.limit("zarr", f"{label}, along the {axis}", lines, CONNECTIONS,
-                    len(keys), total)
+def tls(c):
+    """Two of them through TLS, which a process of its own adds for all."""
+    with c.variant("TLS"), c.server.tls():
+        small(c)
+        large(c)
 
 
-READING = {"small": small, "large": large, "start": start, "zarr": zarr}
+def zero(c):
+    """The same without latency: what the programs themselves cost."""
+    with c.variant("0 ms", latency=0):
+        small(c)
+        large(c)
+
+
+READING = {"small": small, "large": large, "random": random, "start": start}
+VARIANTS = {"tls": tls, "zero": zero}

@@ -1,86 +1,136 @@
 """r2sim with the data of the workloads, and the bare client that fills it
 and shows what it can give."""
 
+import contextlib
 import json
 import os
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e"))
-import harness  # noqa: E402
-from signing import Signer  # noqa: E402
+import harness
+from content import Computed, Cut, MIB, PATTERN, SMALL
+from signing import Signer
 
 # another build's r2sim, to compare two of r2fs on the same one
 harness.R2SIM = os.environ.get("R2FS_SIM", harness.R2SIM)
 
 LIMIT = os.path.join(harness.BUILD, "test/bench/bench-limit")
+TLS = os.path.join(harness.BUILD, "test/bench/bench-tls")
 CONNECTIONS = 64 # what r2fs uses unless told otherwise
 CLASS_A, CLASS_B = 4.50e-6, 0.36e-6 # dollars a request
+HUGE = 4096 * MIB
 
 
 class Server(harness.Server):
-    def __init__(self, latency_ms, bandwidth):
+    def __init__(self, latency_ms, bandwidth, listed, found):
+        """`listed` names in one folder, `found` in folders of 1,000."""
         self.latency_ms, self.bandwidth = latency_ms, bandwidth
-        self.filled = set()
+        self.listed, self.found = listed, found
+        self.contents = {}
+        b = harness.BUCKET
         super().__init__(
-            "--synthetic", f"{harness.BUCKET}:list/:50000:100",
-            "--synthetic", f"{harness.BUCKET}:find/:300000:100:1000")
-        self.bucket = harness.BUCKET
-        # random once, repeated with a different beginning for every object
+            "--synthetic", f"{b}:list/:{listed}:100",
+            "--synthetic", f"{b}:find/:{found}:100:1000",
+            "--synthetic", f"{b}:huge/:1:{HUGE}")
+        self.bucket = b
+        self.ca = None # of an https endpoint
+        self.contents["huge/f00000000"] = Computed("huge/f00000000", HUGE)
         self.pattern = os.path.join(self.dir, "pattern")
+        self.random = os.urandom(PATTERN)
         with open(self.pattern, "wb") as f:
-            for _ in range(64):
-                f.write(os.urandom(1 << 20))
+            f.write(self.random)
 
     def shape(self, on=True):
         self.latency(self.latency_ms if on else 0)
         self.control(f"bandwidth?bytes={self.bandwidth if on else 0}")
 
+    @contextlib.contextmanager
+    def tls(self):
+        """While it lasts, the endpoint is one of https."""
+        cert, key = (os.path.join(self.dir, n) for n in ("cert", "key"))
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+             "-keyout", key, "-out", cert, "-days", "2", "-subj",
+             "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+            check=True, capture_output=True, timeout=60)
+        p = subprocess.Popen([TLS, cert, key, str(self.port)], text=True,
+                             stdout=subprocess.PIPE)
+        try:
+            port = int(p.stdout.readline().split()[1])
+            self.public, self.ca = f"https://127.0.0.1:{port}", cert
+            yield
+        finally:
+            self.ca = None
+            p.kill()
+            p.wait(20)
+            p.stdout.close()
+
+    @property
+    def mounted_endpoint(self):
+        """What mounts and the bare client talk to."""
+        return self.public if self.ca else self.endpoint
+
     def signer(self):
-        return Signer(self.endpoint, self.bucket, harness.KEY, harness.SECRET)
+        return Signer(self.mounted_endpoint, self.bucket, harness.KEY,
+                      harness.SECRET)
 
     def client_run(self, lines, connections=CONNECTIONS):
         """The bare client: its JSON."""
+        env = dict(os.environ, BENCH_CA=self.ca or "")
         p = subprocess.run([LIMIT, str(connections)], timeout=600,
                            input="\n".join(lines) + "\n", text=True,
-                           capture_output=True)
+                           capture_output=True, env=env)
         if p.returncode:
             raise RuntimeError(f"the bare client failed: {p.stdout}{p.stderr}")
         return json.loads(p.stdout)
 
-    def fill(self, what, objects):
-        """PUTs (key, size) once; keys get different bytes."""
-        if what in self.filled:
-            return
-        self.filled.add(what)
+    def content(self, i, size):
+        return Cut(self.random, i, size)
+
+    def fill(self, objects):
+        """PUTs those of (key, size) that are not there yet."""
         self.shape(False)
         s = self.signer()
-        lines, big = [], []
+        lines = []
         for i, (key, size) in enumerate(objects):
-            offset = i * 4099 % (32 << 20)
-            if size <= 32 << 20:
-                lines.append(s.put(key, self.pattern, offset, size))
+            if key in self.contents:
+                continue
+            c = self.contents[key] = self.content(i, size)
+            if size <= SMALL:
+                lines.append(s.put(key, self.pattern, c.start, size))
             else:
-                big.append((key, size))
+                self.fill_big(s, key, c)
         if lines:
             self.client_run(lines, 8)
-        for key, size in big:
-            self.fill_big(s, key, size)
 
-    def fill_big(self, s, key, size):
+    def fill_big(self, s, key, content):
         path = os.path.join(self.dir, "big")
-        pattern = os.path.getsize(self.pattern)
-        with open(self.pattern, "rb") as f, open(path, "wb") as out:
-            for start in range(0, size, pattern):
-                f.seek(0)
-                out.write(f.read(min(pattern, size - start)))
-        self.client_run([s.put(key, path, 0, size)], 1)
+        with open(path, "wb") as out:
+            for off in range(0, content.size, MIB):
+                out.write(content.data(off, MIB))
+        self.client_run([s.put(key, path, 0, content.size)], 1)
         os.unlink(path)
+
+    def files(self, top, keys):
+        """(path, content) of keys on a mount."""
+        return [(os.path.join(top, k), self.contents[k]) for k in keys]
 
     def keys(self, prefix):
         pages = self.client().get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix)
         return [o["Key"] for p in pages for o in p.get("Contents", ())]
+
+    def check_stored(self, key, content):
+        """The object, read past every mount, has these bytes."""
+        self.shape(False)
+        body = self.client().get_object(Bucket=self.bucket, Key=key)["Body"]
+        off = 0
+        while buf := body.read(MIB):
+            content.check_all(key, buf, off, len(buf))
+            off += len(buf)
+        if off != content.size:
+            raise RuntimeError(f"{key}: {off} bytes stored instead of "
+                               f"{content.size}")
+        self.shape()
 
     def puts(self):
         """Files stored since the last reset, folders' markers too."""
@@ -93,4 +143,3 @@ class Server(harness.Server):
 
 def dollars(stats):
     return stats["class_a"] * CLASS_A + stats["class_b"] * CLASS_B
-
