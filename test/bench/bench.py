@@ -60,7 +60,9 @@ def options():
 def run(c, name):
     """What goes wrong outside of a mount does not end the other workloads."""
     try:
+        start = time.monotonic()
         WORK[name](c)
+        c.took[name] = round(time.monotonic() - start, 1)
     except Exception as e:
         traceback.print_exc()
         c.rec.add(group=name, work="", peer="bench", error=repr(e)[-300:])
@@ -86,7 +88,8 @@ def main():
     finally:
         c.close()
         report.write(o, c.rec.rows,
-                     report.about(o, time.monotonic() - start, absent))
+                     report.about(o, time.monotonic() - start, absent,
+                                  c.took))
     sys.exit(verdict(o, c.rec.rows))
 
 

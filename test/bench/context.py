@@ -28,6 +28,7 @@ class Context:
         listed, found = self.scale((50000, 300000), (10000, 30000))
         self.server = Server(latency, bandwidth, listed, found)
         self.rec = Recorder(self.server, say)
+        self.took = {} # workload -> seconds, all in all
         self.native = tempfile.mkdtemp(prefix="bench-native-")
 
     @property

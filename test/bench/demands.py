@@ -11,11 +11,11 @@ class Rows:
                      "variant" not in r]
 
     def find(self, peer, *words):
-        for r in self.rows:
-            if r["peer"].startswith(peer) and all(
-                    w in r["work"] for w in words):
-                return r
-        return None
+        """The row of a workload with these words, of that very name first."""
+        mine = [r for r in self.rows if r["peer"].startswith(peer) and all(
+            w in r["work"] for w in words)]
+        mine.sort(key=lambda r: r["work"] != words[0])
+        return mine[0] if mine else None
 
     def requests(self, *words):
         r = self.find("r2fs", *words)
@@ -26,8 +26,9 @@ class Rows:
 
     def ratio(self, over, *words):
         """r2fs's speed as a part of another's."""
-        ours, other = self.find("r2fs", *words), self.find(over, *words)
-        if not ours or not other:
+        ours = self.find("r2fs", *words)
+        other = ours and self.find(over, ours["work"])
+        if not other:
             return None
         return other["seconds"] / max(ours["seconds"], 1e-9)
 

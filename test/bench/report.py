@@ -81,9 +81,10 @@ def markdown(rows):
     return "\n".join(parts)
 
 
-def about(o, seconds, absent):
+def about(o, seconds, absent, took):
     return dict(machine(), latency_ms=o.latency, bandwidth_mb=o.bandwidth,
-                seconds=round(seconds), quick=o.quick, absent=absent)
+                seconds=round(seconds), quick=o.quick, absent=absent,
+                took=took)
 
 
 def headline(facts):

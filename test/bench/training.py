@@ -50,7 +50,7 @@ def readers(c):
     def work(peer):
         files = c.server.files(peer.path, names)
         c.rec.peer("training", label, peer, lambda: read_all(files, n), n,
-                   n * size, n * pieces(size), most=5 * n * pieces(size))
+                   n * size, n * pieces(size), most=2 * n * size // MIB)
         if peer.name == "r2fs":
             verify(files[::8])
 

@@ -26,7 +26,7 @@ def wait_stored(c, peer, prefix, n):
 def small(c):
     """Small files by 8 threads into one folder, then the folder renamed and
     removed."""
-    n, size, threads = c.scale(500, 160), 65536, 8
+    n, size, threads = c.scale(500, 96), 65536, 8
     contents = [c.server.content(i, size) for i in range(n)]
     label = f"{n} files of 64 KiB written by {threads} threads"
     moved, gone = "… mv of the folder", "… rm -rf of it"
@@ -79,7 +79,7 @@ def check_files(c, peer, top, contents):
 
 def rename(c):
     """The habit of zarr, pip and editors: a temporary name, then rename."""
-    n, size = c.scale(200, 60), 65536
+    n, size = c.scale(200, 40), 65536
     contents = [c.server.content(i, size) for i in range(n)]
     label = f"{n} files of 64 KiB, temporary name and rename, one thread"
 
@@ -148,7 +148,7 @@ def change(c):
                 access.write_at(path, new, off, flags)
                 wait_large(c, peer)
             c.rec.peer("writing", label, peer, run, 1, MIB, fewest,
-                       most=5 + size // (8 * MIB))
+                       most=8 + size // (5 * MIB))
             c.server.check_stored(key, Changed(base, off, new))
 
         c.server.fill([(f"change/{n}-{off // MIB}-of-{size // MIB}.bin",
