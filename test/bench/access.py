@@ -8,7 +8,6 @@ import random
 import sys
 import threading
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from content import MIB, Wrong
@@ -125,10 +124,9 @@ def in_processes(count, work):
             try:
                 work(i)
                 status = 0
-            except BaseException:
-                traceback.print_exc()
+            except Exception as e:
+                print(f"reader {i}: {e}", file=sys.stderr, flush=True)
             finally:
-                sys.stderr.flush()
                 os._exit(status)
         children.append(pid)
     bad = [pid for pid in children if os.waitpid(pid, 0)[1]]

@@ -85,6 +85,8 @@ def main():
         for w in o.work:
             run(c, w)
             gc.collect()
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted; the results are of what was done")
     finally:
         c.close()
         report.write(o, c.rec.rows,

@@ -80,7 +80,7 @@ class Context:
             finally:
                 timer.cancel()
                 peer.stop()
-                self.server.shape(False)
+            self.server.shape(False)
 
     def failed(self, group, peer, e):
         why = f"more than {self.patience} s" if peer.killed else str(e)

@@ -21,6 +21,8 @@ HUGE = 4096 * MIB
 
 
 class Server(harness.Server):
+    own_session = True # mounts are ended first, and in peace
+
     def __init__(self, latency_ms, bandwidth, listed, found):
         """`listed` names in one folder, `found` in folders of 1,000."""
         self.latency_ms, self.bandwidth = latency_ms, bandwidth
@@ -54,7 +56,7 @@ class Server(harness.Server):
              "subjectAltName=IP:127.0.0.1"],
             check=True, capture_output=True, timeout=60)
         p = subprocess.Popen([TLS, cert, key, str(self.port)], text=True,
-                             stdout=subprocess.PIPE)
+                             stdout=subprocess.PIPE, start_new_session=True)
         try:
             port = int(p.stdout.readline().split()[1])
             self.public, self.ca = f"https://127.0.0.1:{port}", cert

@@ -51,6 +51,8 @@ def run(*argv, timeout=60, check=True, env=None, **kw):
 class Server:
     """r2sim on a free port of the loopback."""
 
+    own_session = False # whether a Ctrl-C at the terminal spares it
+
     def __init__(self, *options):
         self.dir = tempfile.mkdtemp(prefix="r2fs-e2e-")
         self.secret_file = os.path.join(self.dir, "secret")
@@ -65,7 +67,8 @@ class Server:
             [R2SIM, "--data", os.path.join(self.dir, "data"), "--bucket",
              BUCKET, "--access-key", KEY, "--secret-key-file",
              self.secret_file, "--die-with-parent", *self.options, *more],
-            stdout=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, text=True,
+            start_new_session=self.own_session)
         self.port = int(self.process.stdout.readline().split()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
