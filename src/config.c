@@ -184,6 +184,13 @@ static const struct option options[] = {
 	  AT(max_connections),
 	  1,
 	  1024 },
+	{ { "ahead-files", "N", "48", NULL,
+	    "files fetched at once before they are asked for, where a reader "
+	    "takes them in order; at most 3/4 of the connections, 0: none" },
+	  NUMBER,
+	  AT(ahead_files),
+	  0,
+	  64 },
 	{ { "deadline", "TIME", "30", NULL,
 	    "longest time of one request with its retries" },
 	  DURATION,

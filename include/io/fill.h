@@ -90,6 +90,12 @@ void fill_moved(struct fills *f, uint64_t cid, const char *key,
 		const char *etag);
 struct content *fill_content(struct fill_file *file); /* borrowed */
 
+/* Begins to fetch what is missing of [off, off + len), as far as memory allows
+ * without anybody waiting: true if there was anything to fetch. */
+bool fill_ahead(struct fill_file *file, uint64_t off, uint64_t len);
+/* Little memory left: what nobody waits for had better not begin. */
+bool fills_pressed(struct fills *f);
+
 /*
  * One read. The caller fills off, len, until, done, arg and keeps the struct
  * until done, which is called exactly once: inline when the bytes are at hand,

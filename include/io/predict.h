@@ -56,16 +56,25 @@ struct predict_stats {
 struct predict *predict_create(const struct predict_config *config);
 void predict_destroy(struct predict *p); /* NULL is fine */
 
-/* A program asks for path, whether it exists or not. */
-void predict_note(struct predict *p, const char *path);
+/* A program asks for path. fresh: its bytes were not all at hand. Else the
+ * note only moves streams on and begins none. */
+void predict_note(struct predict *p, const char *path, bool fresh);
 
 /* Paths worth fetching now, at most max; the caller frees each. */
 unsigned predict_take(struct predict *p, char **paths, unsigned max);
 
-/* A path that was taken does not exist. */
-void predict_absent(struct predict *p, const char *path);
+enum predict_result {
+	PREDICT_FETCHED,
+	PREDICT_ABSENT, /* no such file */
+	PREDICT_AT_HAND, /* nothing had to be fetched */
+};
 
-/* No stream: nothing would be taken, and only three notes change that. */
+/* What became of a path that was taken. A stream whose files are all at hand
+ * ends. */
+void predict_result(struct predict *p, const char *path,
+		    enum predict_result what);
+
+/* No stream: nothing would be taken, and only fresh notes change that. */
 bool predict_idle(const struct predict *p);
 
 void predict_stats_get(const struct predict *p, struct predict_stats *ret);

@@ -42,6 +42,7 @@ struct stream {
 	struct item ring[STREAM_RING];
 	uint64_t head, tail;
 	unsigned window, waiting, misses;
+	unsigned idle; /* results in a row that were at hand already */
 	uint64_t stamp; /* of the last hit */
 };
 
@@ -61,6 +62,9 @@ bool stream_follow(struct stream *s, const struct spot *spot,
 /* The path has nothing to do with it. */
 void stream_miss(struct stream *s, struct predict_stats *stats);
 void stream_absent(struct stream *s, uint64_t hash,
+		   struct predict_stats *stats);
+
+void stream_result(struct stream *s, bool fetched,
 		   struct predict_stats *stats);
 
 /* The next path to predict, into out; false: none is known. stream_push then

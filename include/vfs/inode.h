@@ -17,6 +17,7 @@
 #include "cache/meta.h"
 #include "vfs/vfs.h"
 
+struct ahead;
 struct scan;
 
 struct inode {
@@ -45,6 +46,7 @@ struct inode {
 	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
 	unsigned asked; /* single requests since the last listing */
+	bool fetched; /* a lookup waited for R2; cleared by the next open */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
 	unsigned opens, writers; /* handles; those that may write */
 	struct list backings; /* files the kernel reads by itself */
@@ -91,6 +93,7 @@ struct vfs {
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */
 	struct inode *root;
+	struct ahead *ahead; /* NULL: off */
 	struct vfs_stats stats; /* guarded by lock */
 	void (*listener)(uint64_t ino, void *arg); /* guarded by lock */
 	void *listener_arg;
@@ -146,6 +149,9 @@ MUST_CHECK int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i, bool force);
 /* Stores headers a GET or HEAD has shown of the inode's current version. */
 void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
+
+/* How long the directory's listing may be believed to be all of it; 0: none */
+int64_t dir_ttl(struct vfs *v, struct inode *dir);
 
 /* Turns what the store said into a record; release rec. */
 void rec_from_attr(const struct store_attr *attr, int64_t now,

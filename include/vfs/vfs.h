@@ -39,6 +39,8 @@ struct vfs_config {
 	struct cache *cache;
 	struct fills *fills;
 	struct tasks *tasks; /* threads that may wait for the network */
+	unsigned ahead; /* files brought before they are asked for, at once;
+			 * 0: none */
 	const char *prefix; /* "" or "some/folder/": the mount's root */
 	int64_t metadata_ttl_ns; /* or VFS_TTL_INDEFINITE */
 	int64_t negative_ttl_ns;
@@ -55,6 +57,8 @@ struct vfs_config {
 
 struct vfs_ctx {
 	bool nowait;
+	bool guess; /* nobody asks yet: a name that is no object is -ENOENT,
+		     * whatever a listing would show */
 	struct store_interrupt *interrupt; /* or NULL */
 };
 
@@ -318,6 +322,9 @@ struct vfs_stats {
 	uint64_t hidden_keys; /* that cannot be names, seen in listings */
 	uint64_t lists; /* pages asked for */
 	uint64_t passthrough; /* opens whose reads the kernel does */
+	/* files brought before they were asked for; of these asked for, and
+	 * given up */
+	uint64_t ahead, ahead_used, ahead_wasted;
 };
 
 void vfs_stats_get(struct vfs *v, struct vfs_stats *ret);

@@ -195,6 +195,14 @@ static int build_writebacks(struct mount *m, char *why)
 	return 0;
 }
 
+/* The rest of the connections is for what a program waits for now. */
+static unsigned ahead_share(const struct config *c)
+{
+	uint64_t share = c->max_connections * 3 / 4;
+
+	return c->ahead_files < share ? c->ahead_files : share;
+}
+
 static int build_vfs(struct mount *m, char *why)
 {
 	const struct config *c = m->cfg;
@@ -227,6 +235,7 @@ static int build_vfs(struct mount *m, char *why)
 		return err;
 	vc.fills = m->fills;
 	vc.tasks = m->waiting;
+	vc.ahead = ahead_share(c);
 	vc.writebacks = m->writebacks;
 	return vfs_new(&vc, &m->vfs);
 }

@@ -176,9 +176,12 @@ static void add_reads(struct buf *out, struct mount *m)
 	buf_addf(out,
 		 "\"names\": {\"lookups\": %llu, \"hits\": %llu, "
 		 "\"inodes\": %llu, \"list_pages\": %llu, "
-		 "\"hidden_keys\": %llu}",
+		 "\"hidden_keys\": %llu}, "
+		 "\"ahead\": {\"files\": %llu, \"used\": %llu, "
+		 "\"wasted\": %llu}",
 		 (ull)v.lookups, (ull)v.lookup_hits, (ull)v.inodes,
-		 (ull)v.lists, (ull)v.hidden_keys);
+		 (ull)v.lists, (ull)v.hidden_keys, (ull)v.ahead,
+		 (ull)v.ahead_used, (ull)v.ahead_wasted);
 }
 
 static void add_process(struct buf *out, struct mount *m)

@@ -635,6 +635,24 @@ static void submit_all(struct start *s)
 		fetch_submit(s->fetch[i]);
 }
 
+bool fill_ahead(struct fill_file *file, uint64_t off, uint64_t len)
+{
+	struct start s = { .n = 0 };
+
+	mutex_lock(&file->lock);
+	if (!file->stale)
+		cover_locked(file, block_down(off), block_up(file, off + len),
+			     0, &s);
+	mutex_unlock(&file->lock);
+	submit_all(&s);
+	return s.n > 0;
+}
+
+bool fills_pressed(struct fills *f)
+{
+	return pool_used(f->config.pool) > pool_max(f->config.pool) / 2;
+}
+
 /* Parks r, or answers it, after making sure that its bytes are under way. */
 static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 {

@@ -306,7 +306,7 @@ static void remember(struct predict *p, const char *path,
 	p->nrecent++;
 }
 
-void predict_note(struct predict *p, const char *path)
+void predict_note(struct predict *p, const char *path, bool fresh)
 {
 	struct spot spot;
 	bool known;
@@ -315,13 +315,13 @@ void predict_note(struct predict *p, const char *path)
 		return;
 	p->stats.asked++;
 	known = known_to_streams(p, &spot);
-	remember(p, path, &spot, known ? 0 : hash_after(p, path));
+	remember(p, path, &spot, fresh && !known ? hash_after(p, path) : 0);
 	if (!known) {
 		for (unsigned i = 0; i < PREDICT_STREAMS; i++)
 			if (p->stream[i].alive)
 				stream_miss(&p->stream[i], &p->stats);
-		if (may_begin(p) && !begin_turns(p) && !begin_steps(p) &&
-		    !begin_crowd(p))
+		if (fresh && may_begin(p) && !begin_turns(p) &&
+		    !begin_steps(p) && !begin_crowd(p))
 			begin_listing(p);
 	}
 	count_alive(p);
@@ -409,13 +409,22 @@ unsigned predict_take(struct predict *p, char **paths, unsigned max)
 	return n;
 }
 
-void predict_absent(struct predict *p, const char *path)
+void predict_result(struct predict *p, const char *path,
+		    enum predict_result what)
 {
 	uint64_t hash = predict_hash(path);
 
-	for (unsigned i = 0; i < PREDICT_STREAMS; i++)
-		if (p->stream[i].alive)
-			stream_absent(&p->stream[i], hash, &p->stats);
+	for (unsigned i = 0; i < PREDICT_STREAMS; i++) {
+		struct stream *s = &p->stream[i];
+
+		if (!s->alive || !stream_holds(s, hash))
+			continue;
+		if (what == PREDICT_ABSENT)
+			stream_absent(s, hash, &p->stats);
+		else
+			stream_result(s, what == PREDICT_FETCHED, &p->stats);
+	}
+	count_alive(p);
 }
 
 bool predict_idle(const struct predict *p)

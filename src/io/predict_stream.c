@@ -13,6 +13,7 @@
 enum {
 	SLACK = 32, /* how far threads that share the work get out of order */
 	JUMP = 16, /* steps in a row that a reader may leave out */
+	IDLE = 16, /* files at hand in a row: there is nothing to do */
 	PATIENCE = 4, /* paths of others before a stream is doubted */
 };
 
@@ -362,4 +363,14 @@ void stream_absent(struct stream *s, uint64_t hash, struct predict_stats *stats)
 	memcpy(s->there, it->value, sizeof(s->there));
 	for (unsigned k = 0; k <= it->level; k++)
 		s->there[s->level[k].field] = s->level[k].hi;
+}
+
+/* Files at hand were no waste. */
+void stream_result(struct stream *s, bool fetched, struct predict_stats *stats)
+{
+	s->idle = fetched ? 0 : s->idle + 1;
+	if (s->idle < IDLE)
+		return;
+	s->waiting = 0;
+	stream_end(s, stats);
 }

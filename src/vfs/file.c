@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "vfs/backing.h"
+#include "vfs/ahead.h"
 #include "vfs/write.h"
 
 enum { USERS = 8 };
@@ -234,6 +235,8 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 		vfs_release(f);
 		return err;
 	}
+	if (!write)
+		ahead_opened(v, i, f->fill);
 	*ret = f;
 	return 0;
 }

@@ -249,7 +249,7 @@ static void take_listed(struct vfs *v, struct inode *dir, const char *name,
 	put_record(v, dir->ino, name, ret);
 }
 
-static int64_t dir_ttl(struct vfs *v, struct inode *dir)
+int64_t dir_ttl(struct vfs *v, struct inode *dir)
 {
 	mutex_lock(&v->lock);
 	int64_t complete = dir->complete_ns;
@@ -352,7 +352,7 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 			key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 			err = ask_object(v, ctx, dir, name, key, NULL, ret);
 		}
-		if (err != -ENOENT)
+		if (err != -ENOENT || ctx->guess)
 			return err;
 	}
 	return ask_listing(v, ctx, dir, name, ret);

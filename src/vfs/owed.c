@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/removal.h"
+#include "vfs/ahead.h"
 #include "vfs/write.h"
 
 enum { PARALLEL = 16, WAKE_MS = 100 };
@@ -206,6 +207,7 @@ void vfs_stop(struct vfs *v)
 {
 	if (!v)
 		return;
+	ahead_stop(v->ahead);
 	mutex_lock(&v->lock);
 	v->ending = true;
 	cond_broadcast(&v->owed_changed);

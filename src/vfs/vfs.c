@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vfs/ahead.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
@@ -40,6 +41,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	if (config->writebacks)
 		v->removals = removals_create(v);
 	v->root = inode_from_rec(v, NULL, "", &root);
+	v->ahead = ahead_create(v);
 	*ret = v;
 	return 0;
 }
@@ -59,6 +61,7 @@ void vfs_destroy(struct vfs *v)
 	if (!v)
 		return;
 	removals_destroy(v->removals);
+	ahead_destroy(v->ahead);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);
@@ -105,6 +108,7 @@ static int lookup(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		return -ENOENT;
 	err = name_resolve(v, ctx, dir, name, false, &rec, &ret->ttl_ns);
 	if (err == -ENOENT) {
+		ahead_missing(v, dir, name);
 		ret->negative = true;
 		return 0;
 	}
@@ -113,6 +117,8 @@ static int lookup(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	struct inode *i = inode_from_rec(v, dir, name, &rec);
 
 	inode_count_lookup(v, i);
+	if (!ctx->nowait)
+		ahead_fetched(v, i);
 	inode_stat(v, i, &ret->st);
 	inode_put(v, i);
 	meta_rec_release(&rec);
@@ -170,8 +176,14 @@ int vfs_statfs(struct vfs *v, struct statvfs *ret)
 
 void vfs_stats_get(struct vfs *v, struct vfs_stats *ret)
 {
+	struct predict_stats p;
+
 	mutex_lock(&v->lock);
 	*ret = v->stats;
 	ret->inodes = v->inodes.count;
 	mutex_unlock(&v->lock);
+	ahead_stats_get(v->ahead, &p);
+	ret->ahead = p.predicted;
+	ret->ahead_used = p.used;
+	ret->ahead_wasted = p.wasted;
 }

@@ -48,13 +48,13 @@ static void ask(struct reader *r, const char *path)
 
 	r->asked++;
 	r->right += was_fetched(r, path);
-	predict_note(r->p, path);
+	predict_note(r->p, path, true);
 	while ((n = predict_take(r->p, paths, 64)) > 0) {
 		for (unsigned i = 0; i < n; i++) {
 			if (r->nfetched < MAX_PATHS * 2)
 				r->fetched[r->nfetched++] = paths[i];
 			if (r->exists && !r->exists(paths[i])) {
-				predict_absent(r->p, paths[i]);
+				predict_result(r->p, paths[i], PREDICT_ABSENT);
 				r->absent++;
 			}
 		}
@@ -307,6 +307,33 @@ static void test_leaving(void)
 	reader_release(&r);
 }
 
+static void test_at_hand(void)
+{
+	char path[64], *taken[64];
+	struct reader r;
+	unsigned n;
+
+	CASE("nothing is predicted where everything is at hand");
+	reader_init(&r, NULL, NULL);
+	for (int i = 0; i < 100; i++) {
+		snprintf(path, sizeof(path), "a/%d", i);
+		predict_note(r.p, path, false);
+	}
+	CHECK(predict_idle(r.p));
+	for (int i = 0; i < 100; i++) {
+		snprintf(path, sizeof(path), "b/%d", i);
+		predict_note(r.p, path, i < 10);
+		n = predict_take(r.p, taken, 64);
+		CHECK(i < 40 || n == 0);
+		while (n--) {
+			predict_result(r.p, taken[n], PREDICT_AT_HAND);
+			free(taken[n]);
+		}
+	}
+	CHECK(predict_idle(r.p));
+	reader_release(&r);
+}
+
 static void test_odd_paths(void)
 {
 	char path[PREDICT_PATH + 100], *taken[8];
@@ -316,12 +343,12 @@ static void test_odd_paths(void)
 	CASE("long paths, long numbers, the largest number");
 	memset(path, 'x', sizeof(path));
 	path[sizeof(path) - 1] = 0;
-	predict_note(p, path);
+	predict_note(p, path, true);
 	for (int i = 0; i < 5; i++) {
 		snprintf(path, sizeof(path), "%0*d", PREDICT_PATH, i);
-		predict_note(p, path);
+		predict_note(p, path, true);
 		snprintf(path, sizeof(path), "9999999999999999%02d", 95 + i);
-		predict_note(p, path);
+		predict_note(p, path, true);
 	}
 	for (unsigned n; (n = predict_take(p, taken, 8)) > 0;)
 		while (n--) {
@@ -330,7 +357,7 @@ static void test_odd_paths(void)
 		}
 	for (int i = 4; i >= 0; i--) {
 		snprintf(path, sizeof(path), "down/%d", i);
-		predict_note(p, path);
+		predict_note(p, path, true);
 	}
 	for (unsigned n; (n = predict_take(p, taken, 8)) > 0;)
 		while (n--) {
@@ -350,6 +377,7 @@ int main(void)
 	test_holes();
 	test_two();
 	test_leaving();
+	test_at_hand();
 	test_odd_paths();
 	return check_done();
 }
