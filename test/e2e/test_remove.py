@@ -163,7 +163,7 @@ class Trouble(Removing):
         self.server.faults("op=DELETES action=delay:20000\n")
         threading.Thread(target=self.burst, args=self.names,
                          daemon=True).start()
-        wait_until(lambda: "to be removed" in self.recover_list())
+        wait_until(lambda: self.recover_list().count("to be removed") == 30)
         self.m.crash()
         self.server.faults("")
         self.assertEqual(len(self.keys("d/")), 30)
