@@ -249,7 +249,7 @@ static void put_only(struct cache *c)
 static void test_stale_files(void)
 {
 	struct cache *c = open_new(0);
-	char path[128];
+	char path[128] = "";
 	int fd;
 
 	CASE("files and blocks that no record speaks of are freed");
