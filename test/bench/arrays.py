@@ -35,7 +35,7 @@ def zarr(c):
             files = c.server.files(peer.path, path)
             c.rec.peer("zarr", f"{label}, {order}", peer,
                        lambda: read_all(files, 1), len(keys), total,
-                       len(keys), most=len(keys) * 6 // 5 + 12)
+                       len(keys), most=len(keys) * 6 // 5 + 24)
             if peer.name == "r2fs":
                 verify(files)
         c.each("zarr", work)

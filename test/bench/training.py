@@ -30,7 +30,7 @@ def loader(c):
                            workers,
                            lambda i: read_all(files[i::workers], 1)),
                        n, n * size, n if epoch == 1 else 0,
-                       most=n + 20 if epoch == 1 else 0)
+                       most=n + n // 10 + 8 if epoch == 1 else 0)
         if peer.name == "r2fs":
             verify(files)
 

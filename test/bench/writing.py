@@ -23,6 +23,19 @@ def wait_stored(c, peer, prefix, n):
         time.sleep(0.01)
 
 
+def remove(peer, folder):
+    """Also from the bucket: removals in a row may be gathered, and fsync of a
+    folder is the way to wait for them."""
+    shutil.rmtree(folder)
+    fd = os.open(peer.path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass  # s3fs and rclone remove at once
+    finally:
+        os.close(fd)
+
+
 def small(c):
     """Small files by 8 threads into one folder, then the folder renamed and
     removed."""
@@ -50,8 +63,8 @@ def small(c):
                    n + batches, most=n + 5 + n // 50)
         check_files(c, peer, f"{top}-moved", contents)
         c.rec.peer("writing", gone, peer,
-                   lambda: shutil.rmtree(folder + "-moved"), n, 0, batches,
-                   most=n + 5)
+                   lambda: remove(peer, folder + "-moved"), n, 0, batches,
+                   most=batches + 8)
         check_files(c, peer, f"{top}-moved", [])
 
     c.each("writing", work, writes=True)
