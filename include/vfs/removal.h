@@ -18,7 +18,7 @@
  * Keys outside ASCII are always removed at once: R2 takes other spellings of
  * them as the same key, so waiters could not tell.
  *
- * Thread-safe; removals.lock is taken after no other lock and none after it.
+ * Thread-safe; removals.lock is taken with no other lock held.
  */
 #ifndef VFS_REMOVAL_H
 #define VFS_REMOVAL_H

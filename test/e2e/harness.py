@@ -322,11 +322,12 @@ class Case(unittest.TestCase):
 
     server_options = ()
     rss_limit = RSS_LIMIT
+    limit = TEST_LIMIT
 
     def setUp(self):
         self.mounts = []
         self.hung = False
-        self.watchdog = threading.Timer(TEST_LIMIT * SLOW, self.end_of_patience)
+        self.watchdog = threading.Timer(self.limit * SLOW, self.end_of_patience)
         self.watchdog.daemon = True
         self.watchdog.start()
         self.server = self.make_server()

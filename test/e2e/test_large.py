@@ -2,14 +2,17 @@
 takes."""
 
 import os
+import shutil
 import unittest
 
-from harness import BUCKET, Case
+from harness import BUCKET, Case, wait_until
 
 GIB = 1 << 30
 
 
 class Large(Case):
+    limit = 600
+
     def sent(self, m):
         r = m.stats()["requests"]
         counts = {k: v["sent"] for k, v in r.items()
@@ -56,6 +59,41 @@ class Large(Case):
         n, out, back = self.moved(m, change)
         self.assertLess(out + back, 80 << 20)
         self.assertEqual(self.part(3 * GIB - 1, 8), b"\0MIDDLE\0")
+
+    def test_20_gib_with_holes(self):
+        """Written as holes and some data; R2 stores the zeros."""
+        self.server.s3 = self.server.client()
+        m = self.mount("--deadline", "120", "--writeback")
+        p = f"{m.path}/big"
+        data = {0: b"head", 7 * GIB - 2: b"across", 13 * GIB: b"m" * 70000,
+                20 * GIB - 4: b"tail"}
+
+        def write():
+            fd = os.open(p, os.O_CREAT | os.O_RDWR)
+            os.ftruncate(fd, 20 * GIB)
+            for off, text in data.items():
+                os.pwrite(fd, text, off)
+            self.assertEqual(os.lseek(fd, 100000, os.SEEK_DATA),
+                             7 * GIB - 2)
+            os.close(fd)
+            wait_until(lambda: m.stats()["requests"]["MPU_COMPLETE"][
+                "finished"], 500)
+
+        used = shutil.disk_usage(m.dir).used
+        n, out, _ = self.moved(m, write)
+        # the HEAD: is the key still free, before all is put together
+        self.assertEqual(n, {"MPU_CREATE": 1, "MPU_PART": 1280,
+                             "HEAD": 1, "MPU_COMPLETE": 1})
+        self.assertGreaterEqual(out, 20 * GIB)
+        self.assertLess(shutil.disk_usage(m.dir).used - used, GIB)
+        head = self.server.s3.head_object(Bucket=BUCKET, Key="big")
+        self.assertEqual(head["ContentLength"], 20 * GIB)
+        for off, text in data.items():
+            self.assertEqual(self.part(off, len(text)), text)
+            with open(p, "rb") as f:
+                f.seek(off)
+                self.assertEqual(f.read(len(text)), text)
+        self.assertEqual(self.part(9 * GIB, 3), b"\0\0\0")
 
 
 if __name__ == "__main__":
