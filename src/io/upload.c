@@ -19,25 +19,41 @@ enum { WAIT_MS = 100, TRIES = 5, BURST = 4, REFILL_MS = 1000 };
 
 /* ---- one object, one request ---- */
 
+/* The content as a body. A program that goes on writing may change it between
+ * its sum and its sending, and do so each time: frozen is a copy of one
+ * moment. *ret_copy: free. */
+static int put_body(struct writeback *wb, uint64_t size, bool frozen,
+		    struct store_body *body, void **ret_copy)
+{
+	int err = writeback_fill_range(wb, 0, size);
+
+	*ret_copy = NULL;
+	body->fd = staged_fd(wb->staged);
+	body->len = size;
+	if (!err && frozen && size) {
+		body->data = *ret_copy = xmalloc(size);
+		body->fd = -1;
+		err = staged_read(wb->staged, *ret_copy, size, 0);
+	}
+	return err ? err : store_body_sum(wb->ws->config.store, body);
+}
+
 static int store_put(struct writeback *wb, const struct writeback_target *t,
-		     struct store_interrupt *interrupt,
+		     bool frozen, struct store_interrupt *interrupt,
 		     struct writeback_result *ret)
 {
 	struct store *store = wb->ws->config.store;
 	uint64_t size = staged_size(wb->staged);
 	struct store_req req;
-	int err = writeback_fill_range(wb, 0, size);
+	void *copy;
+	int err;
 
-	if (err)
-		return err;
 	store_req_init(&req, STORE_PUT);
 	req.key = t->key;
 	req.put_meta = t->meta;
 	req.if_match = t->if_match;
 	req.if_absent = t->create;
-	req.body.fd = staged_fd(wb->staged);
-	req.body.len = size;
-	err = store_body_sum(store, &req.body);
+	err = put_body(wb, size, frozen, &req.body, &copy);
 	if (!err)
 		err = store_call(store, &req, interrupt);
 	if (err) {
@@ -48,6 +64,7 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 		fills_count(&wb->ws->stats.puts, 1);
 	}
 	store_req_release(&req);
+	free(copy);
 	return err;
 }
 
@@ -154,13 +171,13 @@ static bool only_metadata(struct writeback *wb)
 }
 
 static int store_once(struct writeback *wb, const struct writeback_target *t,
-		      struct store_interrupt *interrupt,
+		      bool frozen, struct store_interrupt *interrupt,
 		      struct writeback_result *ret)
 {
 	if (only_metadata(wb))
 		return store_copy(wb, t, interrupt, ret);
 	if (staged_size(wb->staged) <= wb->ws->config.put_max && !wb->mpu)
-		return store_put(wb, t, interrupt, ret);
+		return store_put(wb, t, frozen, interrupt, ret);
 	return store_parts(wb, t, interrupt, ret);
 }
 
@@ -275,7 +292,7 @@ int writeback_store(struct writeback *wb, const struct writeback_target *t,
 		data_gen = wb->data_gen;
 		mutex_unlock(&wb->lock);
 		ret->why[0] = 0;
-		err = store_once(wb, t, interrupt, ret);
+		err = store_once(wb, t, i > 0, interrupt, ret);
 		if (err != -EBADMSG)
 			break;
 	}
