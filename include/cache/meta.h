@@ -90,6 +90,7 @@ struct meta_dir {
 			      * 0: never listed to its end */
 	uint64_t entries; /* visible names at that time */
 	uint64_t hidden; /* keys that cannot be names, at that time */
+	int64_t changed_ns; /* as said by meta_dir_changed; 0: never */
 };
 
 MUST_CHECK int meta_dir_get(struct meta *m, uint64_t ino, struct meta_dir *ret);
@@ -107,6 +108,11 @@ MUST_CHECK int meta_dir_page(struct meta *m, uint64_t ino, uint32_t gen,
  * are gone. */
 MUST_CHECK int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen,
 			    int64_t started_ns, uint64_t hidden);
+
+/* When a name was last made or removed in the directory, wall time; kept
+ * across listings. */
+MUST_CHECK int meta_dir_changed(struct meta *m, uint64_t ino,
+				int64_t changed_ns);
 
 /* The directory is no longer known complete. */
 MUST_CHECK int meta_dir_forget(struct meta *m, uint64_t ino);

@@ -88,6 +88,22 @@ int meta_dir_forget(struct meta *m, uint64_t ino)
 	return err;
 }
 
+int meta_dir_changed(struct meta *m, uint64_t ino, int64_t changed_ns)
+{
+	struct record_dir d;
+	struct meta_op op;
+	int err;
+
+	meta_op_begin(&op, m, ino);
+	err = dir_get(&op.view, ino, &op.scratch, &d);
+	if (!err) {
+		d.dir.changed_ns = changed_ns;
+		dir_put(&op, ino, &d);
+	}
+	meta_op_end(&op);
+	return err;
+}
+
 /* ---- a listing ---- */
 
 static int stop_at_first(struct slice key, struct slice val, void *arg)
@@ -290,10 +306,12 @@ static void listing_end(struct meta_op *op)
 static int dir_end(struct meta_op *op, uint64_t ino, uint32_t gen,
 		   const struct meta_dir *dir)
 {
-	struct record_dir d = { .dir = *dir, .gen = gen };
+	struct record_dir d = { .dir = *dir, .gen = gen }, before;
 
 	if (!op->listing || op->listing->gen != gen)
 		return -ESTALE;
+	if (dir_get(&op->view, ino, &op->scratch, &before) == 0)
+		d.dir.changed_ns = before.dir.changed_ns;
 	if (op->listing->fresh)
 		d.dir.entries = op->listing->visible;
 	if (op->listing->forgotten == batch_forgotten(op->meta->batch)) {

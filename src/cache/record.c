@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 2 << 4, VERSION_MASK = 0xF0 };
+enum { VERSION = 2 << 4, VERSION_MASK = 0xF0, DIR_CHANGED = 1 };
 
 enum dentry_form {
 	ETAG_NONE = 0,
@@ -388,23 +388,29 @@ int record_dentry_peek(const void *p, size_t n, struct record_peek *ret)
 
 void record_dir_encode(struct buf *out, const struct record_dir *d)
 {
-	buf_addch(out, VERSION);
+	buf_addch(out, (char)(VERSION | (d->dir.changed_ns ? DIR_CHANGED : 0)));
 	put_signed(out, d->dir.complete_ns);
 	put_varint(out, d->dir.entries);
 	put_varint(out, d->dir.hidden);
 	put_varint(out, d->gen);
+	if (d->dir.changed_ns)
+		put_signed(out, d->dir.changed_ns);
 }
 
 int record_dir_decode(const void *p, size_t n, struct record_dir *d)
 {
 	struct in in = { p, (const uint8_t *)p + n, false };
+	uint8_t form = get_head(&in, DIR_CHANGED);
 
 	memset(d, 0, sizeof(*d));
-	get_head(&in, 0);
 	d->dir.complete_ns = get_signed(&in);
 	d->dir.entries = get_varint(&in);
 	d->dir.hidden = get_varint(&in);
 	d->gen = get_u32(&in);
+	if (form & DIR_CHANGED) {
+		d->dir.changed_ns = get_signed(&in);
+		in.bad |= !d->dir.changed_ns;
+	}
 	return finish(&in);
 }
 

@@ -309,6 +309,30 @@ static void test_names_after_death(void)
 	cache_close(c);
 }
 
+static void test_folder_changed(void)
+{
+	struct cache *c = open_cache(0);
+	struct meta *m = cache_meta(c);
+	struct meta_dir md;
+	uint32_t gen;
+
+	CASE("when a folder was changed outlives listings and a restart");
+	CHECK_INT(meta_dir_get(m, 99, &md), 0);
+	CHECK_INT(md.changed_ns, 0);
+	CHECK_INT(meta_dir_changed(m, 99, 1234567890123456789), 0);
+	CHECK_INT(meta_dir_begin(m, 99, &gen), 0);
+	CHECK_INT(meta_dir_end(m, 99, gen, clock_wall_ns(), 3), 0);
+	CHECK_INT(meta_dir_get(m, 99, &md), 0);
+	CHECK_INT(md.hidden, 3);
+	CHECK_INT(md.changed_ns, 1234567890123456789);
+	CHECK_INT(meta_dir_forget(m, 99), 0);
+	cache_close(c);
+	c = open_cache(0);
+	CHECK_INT(meta_dir_get(cache_meta(c), 99, &md), 0);
+	CHECK_INT(md.changed_ns, 1234567890123456789);
+	cache_close(c);
+}
+
 static void test_staged_names(void)
 {
 	struct meta_rec rec = { .kind = META_FILE, .flags = META_STAGED };
@@ -389,6 +413,7 @@ int main(void)
 	test_disk_full();
 	test_lock();
 	test_names_after_death();
+	test_folder_changed();
 	test_staged_names();
 	test_model();
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
