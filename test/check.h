@@ -63,9 +63,9 @@ static inline int check_done(void)
 		const char *check_a = (a), *check_b = (b); \
 		if (!check_a || strcmp(check_a, check_b) != 0) { \
 			check_title_failed++; \
-			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, \
-			       __LINE__, #a, check_a ? check_a : "(null)", \
-			       check_b); \
+			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", \
+			       __FILE__, __LINE__, #a, \
+			       check_a ? check_a : "(null)", check_b); \
 		} \
 	} while (0)
 

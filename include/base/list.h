@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #define container_of(p, type, member) \
-	((type *)((char *)(p) - offsetof(type, member)))
+	((type *)((char *)(p)-offsetof(type, member)))
 
 struct list {
 	struct list *prev, *next;
@@ -63,12 +63,12 @@ static inline void list_splice(struct list *to, struct list *from)
 	list_init(from);
 }
 
-#define list_entry(p, type, member) container_of(p, type, member)
+#define list_entry(p, type, member)    container_of(p, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
 #define list_for_each(pos, head) \
 	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 #define list_for_each_safe(pos, tmp, head) \
-	for (struct list *pos = (head)->next, *tmp = pos->next; \
-	     pos != (head); pos = tmp, tmp = pos->next)
+	for (struct list *pos = (head)->next, *tmp = pos->next; pos != (head); \
+	     pos = tmp, tmp = pos->next)
 
 #endif

@@ -12,19 +12,19 @@
 #include <stdint.h>
 
 #if defined(__clang__)
-# define CAPABILITY(x) __attribute__((capability(x)))
-# define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
-# define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
-# define REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
-# define EXCLUDES(...) __attribute__((locks_excluded(__VA_ARGS__)))
-# define UNCHECKED __attribute__((no_thread_safety_analysis))
+#define CAPABILITY(x) __attribute__((capability(x)))
+#define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
+#define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
+#define EXCLUDES(...) __attribute__((locks_excluded(__VA_ARGS__)))
+#define UNCHECKED     __attribute__((no_thread_safety_analysis))
 #else
-# define CAPABILITY(x)
-# define ACQUIRES(...)
-# define RELEASES(...)
-# define REQUIRES(...)
-# define EXCLUDES(...)
-# define UNCHECKED
+#define CAPABILITY(x)
+#define ACQUIRES(...)
+#define RELEASES(...)
+#define REQUIRES(...)
+#define EXCLUDES(...)
+#define UNCHECKED
 #endif
 
 struct CAPABILITY("mutex") mutex {
@@ -35,7 +35,10 @@ struct cond {
 	pthread_cond_t c; /* on CLOCK_MONOTONIC */
 };
 
-#define MUTEX_INITIALIZER { PTHREAD_MUTEX_INITIALIZER }
+#define MUTEX_INITIALIZER \
+	{ \
+		PTHREAD_MUTEX_INITIALIZER \
+	}
 
 void mutex_init(struct mutex *m);
 void mutex_release(struct mutex *m);

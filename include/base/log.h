@@ -12,7 +12,12 @@
 
 #include "base/err.h"
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
 
 enum { LOG_RATE_BURST = 20 };
 
@@ -42,8 +47,8 @@ void log_write(struct log_site *site, enum log_level level, const char *module,
 			log_write(&log_site_, level, module, __VA_ARGS__); \
 	} while (0)
 #define log_error(module, ...) LOG_AT(LOG_LEVEL_ERROR, module, __VA_ARGS__)
-#define log_warn(module, ...) LOG_AT(LOG_LEVEL_WARN, module, __VA_ARGS__)
-#define log_info(module, ...) LOG_AT(LOG_LEVEL_INFO, module, __VA_ARGS__)
+#define log_warn(module, ...)  LOG_AT(LOG_LEVEL_WARN, module, __VA_ARGS__)
+#define log_info(module, ...)  LOG_AT(LOG_LEVEL_INFO, module, __VA_ARGS__)
 #define log_debug(module, ...) LOG_AT(LOG_LEVEL_DEBUG, module, __VA_ARGS__)
 
 #endif

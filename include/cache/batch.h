@@ -80,8 +80,8 @@ void view_expect(struct view *v, enum kv_table table, struct slice lo,
 /* Replaces *out by the value; -ENOENT. */
 MUST_CHECK int view_get(struct view *v, enum kv_table table, struct slice key,
 			struct buf *out);
-MUST_CHECK int batch_get(struct batch *b, enum kv_table table,
-			 struct slice key, struct buf *out);
+MUST_CHECK int batch_get(struct batch *b, enum kv_table table, struct slice key,
+			 struct buf *out);
 
 /* Whether a deletion under the prefix has not reached the file yet. */
 bool batch_deleting(struct batch *b, enum kv_table table, struct slice prefix);

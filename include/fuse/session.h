@@ -20,7 +20,8 @@ struct session_features {
 struct session_config {
 	const char *mountpoint;
 	const char *source; /* shown by mount(8), e.g. "bucket/prefix" */
-	const char *mount_options; /* further -o options for the kernel, or NULL */
+	const char
+		*mount_options; /* further -o options for the kernel, or NULL */
 	bool allow_other, read_only;
 	bool io_uring; /* if libfuse and the kernel have it */
 	unsigned max_threads; /* FUSE threads, 0 = default */

@@ -44,7 +44,8 @@ struct fill_stats {
 /* Borrows everything in config until fills_destroy. */
 MUST_CHECK int fills_create(const struct fill_config *config,
 			    struct fills **ret);
-void fills_wait(struct fills *f); /* until no GET and no write to the cache runs */
+void fills_wait(
+	struct fills *f); /* until no GET and no write to the cache runs */
 /* Ends every GET under way; who waits for its bytes gets -ECANCELED. */
 void fills_cancel(struct fills *f);
 void fills_destroy(struct fills *f); /* no call may run; waits for GETs */

@@ -64,8 +64,7 @@ void stream_miss(struct stream *s, struct predict_stats *stats);
 void stream_absent(struct stream *s, uint64_t hash,
 		   struct predict_stats *stats);
 
-void stream_result(struct stream *s, bool fetched,
-		   struct predict_stats *stats);
+void stream_result(struct stream *s, bool fetched, struct predict_stats *stats);
 
 /* The next path to predict, into out; false: none is known. stream_push then
  * takes it up. */

@@ -33,7 +33,8 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST, HTTP_DELETE };
 struct http_req {
 	/* the request: borrowed until done() */
 	enum http_method method;
-	const char *url; /* absolute; path and query already encoded, sent as is */
+	const char
+		*url; /* absolute; path and query already encoded, sent as is */
 	const struct http_header *headers;
 	unsigned nheaders;
 	/* body to send: memory, or a file range (read with base/fsio.h) when

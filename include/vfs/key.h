@@ -33,7 +33,8 @@ struct key_meta {
 void key_meta_parse(const struct store_meta *meta, struct key_meta *ret);
 
 /* The pairs as bytes for the cache (name NUL value NUL ...), and back. */
-void key_meta_pack(const struct store_meta *meta, void **ret, uint32_t *ret_len);
+void key_meta_pack(const struct store_meta *meta, void **ret,
+		   uint32_t *ret_len);
 MUST_CHECK int key_meta_unpack(const void *blob, uint32_t len,
 			       struct store_meta *ret);
 

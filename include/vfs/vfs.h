@@ -32,7 +32,7 @@ struct vfs_file;
 struct vfs_dir;
 
 #define VFS_TTL_INDEFINITE INT64_MAX
-#define VFS_OBJECT_SUFFIX ".r2object"
+#define VFS_OBJECT_SUFFIX  ".r2object"
 
 struct vfs_config {
 	struct store *store;
@@ -50,7 +50,8 @@ struct vfs_config {
 	mode_t umask; /* cleared from every mode shown */
 	struct writebacks *writebacks; /* NULL: read-only */
 	bool journal_close; /* --writeback: close ends at the journal */
-	const char *locks; /* the same, of files that O_EXCL takes in R2 at once */
+	const char
+		*locks; /* the same, of files that O_EXCL takes in R2 at once */
 	const char *temporary; /* name patterns (fnmatch), by colons, of
 				* files whose upload waits for their rename */
 };

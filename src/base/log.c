@@ -28,7 +28,8 @@ static const char *const names[] = { "ERROR", "WARN", "INFO", "DEBUG" };
 
 static int open_file(const char *path)
 {
-	int new_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	int new_fd =
+		open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 
 	return new_fd < 0 ? -errno : new_fd;
 }
@@ -91,7 +92,8 @@ int log_level_parse(const char *name, enum log_level *ret)
 
 static bool pass(struct log_site *site, long second, unsigned *ret_dropped)
 {
-	long last = __atomic_exchange_n(&site->second, second, __ATOMIC_RELAXED);
+	long last =
+		__atomic_exchange_n(&site->second, second, __ATOMIC_RELAXED);
 	unsigned n;
 
 	*ret_dropped = 0;

@@ -48,8 +48,8 @@ static int stored_next(struct stored *st, struct slice prefix)
 static int stored_seek(struct stored *st, const struct scan *s)
 {
 	struct slice pos = { s->pos, s->pos_len };
-	int err = kv_cursor_seek(&st->cursor, pos.n ? pos : s->prefix,
-				 &st->key, &st->val);
+	int err = kv_cursor_seek(&st->cursor, pos.n ? pos : s->prefix, &st->key,
+				 &st->val);
 
 	st->have = !err && begins(st->key, s->prefix);
 	if (st->have && pos.n && slice_cmp(st->key, pos) == 0)
@@ -151,8 +151,11 @@ static int step(struct scan *s, struct peek *p)
 int batch_scan(struct batch *b, enum kv_table table, struct slice prefix,
 	       struct slice after, batch_fn fn, void *arg)
 {
-	struct scan s = { .batch = b, .table = table, .prefix = prefix,
-			  .fn = fn, .arg = arg };
+	struct scan s = { .batch = b,
+			  .table = table,
+			  .prefix = prefix,
+			  .fn = fn,
+			  .arg = arg };
 	struct peek *p = xmalloc(sizeof(*p));
 	int ret;
 

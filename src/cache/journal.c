@@ -166,7 +166,8 @@ static bool take_part(struct journal_rec *rec, const char *s)
 	if (sscanf(s, "%u %255s", &i, etag) != 2 || i >= 10000)
 		return false;
 	if (i >= rec->nparts) {
-		rec->parts = xrealloc(rec->parts, (i + 1) * sizeof(*rec->parts));
+		rec->parts =
+			xrealloc(rec->parts, (i + 1) * sizeof(*rec->parts));
 		memset(rec->parts + rec->nparts, 0,
 		       (i + 1 - rec->nparts) * sizeof(*rec->parts));
 		rec->nparts = i + 1;

@@ -59,8 +59,7 @@ struct meta *meta_create(struct batch *batch, uint64_t next_ino,
 
 	m->batch = batch;
 	m->started_ns = clock_wall_ns();
-	m->next_ino = next_ino > CACHE_ROOT_INO ? next_ino :
-						  CACHE_ROOT_INO + 1;
+	m->next_ino = next_ino > CACHE_ROOT_INO ? next_ino : CACHE_ROOT_INO + 1;
 	m->next_cid = next_cid ? next_cid : 1;
 	for (int i = 0; i < META_STRIPES; i++)
 		mutex_init(&m->stripes[i]);
@@ -127,8 +126,7 @@ int meta_flush(struct meta *m)
 
 /* ---- an operation ---- */
 
-void meta_op_begin(struct meta_op *op, struct meta *m, uint64_t dir)
-	UNCHECKED
+void meta_op_begin(struct meta_op *op, struct meta *m, uint64_t dir) UNCHECKED
 {
 	struct map_node *node;
 	uint64_t hash = hash_u64(dir);
@@ -330,8 +328,7 @@ int meta_del(struct meta *m, uint64_t parent, const char *name)
 	meta_op_begin(&op, m, parent);
 	err = meta_op_get(&op, meta_key_slice(&k), &known);
 	if (!err && known.exists) {
-		meta_drop(m, meta_key_slice(&k), known.rec.kind,
-			  known.rec.ino);
+		meta_drop(m, meta_key_slice(&k), known.rec.kind, known.rec.ino);
 		if (op.listing)
 			count(op.listing, &known, false);
 	}

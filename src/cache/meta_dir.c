@@ -177,7 +177,8 @@ static void expect_page(struct meta_op *op, struct meta_key *lo,
 		else if (strcmp(entries[i].name, max) > 0)
 			max = entries[i].name;
 	}
-	if (meta_key_init(lo, ino, min) == 0 && meta_key_init(hi, ino, max) == 0)
+	if (meta_key_init(lo, ino, min) == 0 &&
+	    meta_key_init(hi, ino, max) == 0)
 		view_expect(&op->view, KV_DENTRY, meta_key_slice(lo),
 			    meta_key_slice(hi));
 }
@@ -187,11 +188,10 @@ static void expect_page(struct meta_op *op, struct meta_key *lo,
 static bool is_newer(const struct meta_op *op, const struct known *known,
 		     const struct meta_rec *rec)
 {
-	if (known->exists && meta_is_staged(op->meta, known->rec.flags,
-					    known->rec.checked_ns))
+	if (known->exists &&
+	    meta_is_staged(op->meta, known->rec.flags, known->rec.checked_ns))
 		return true;
-	return op->listing && known->exists &&
-	       known->gen == op->listing->gen &&
+	return op->listing && known->exists && known->gen == op->listing->gen &&
 	       known->rec.checked_ns > rec->checked_ns;
 }
 
@@ -334,8 +334,8 @@ static bool is_fresh(struct meta *m, uint64_t ino, uint32_t gen)
 	return fresh;
 }
 
-int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen,
-		 int64_t started_ns, uint64_t hidden)
+int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen, int64_t started_ns,
+		 uint64_t hidden)
 {
 	struct meta_dir dir = { .complete_ns = started_ns, .hidden = hidden };
 	struct meta_op op;

@@ -98,8 +98,8 @@ int stage_open(const char *dir, struct stage **ret)
 	s->dir_fd = -1;
 	err = fsio_mkdirs(s->dir);
 	if (!err)
-		err = s->dir_fd = fsio()->open(s->dir, O_RDONLY | O_DIRECTORY,
-					       0);
+		err = s->dir_fd =
+			fsio()->open(s->dir, O_RDONLY | O_DIRECTORY, 0);
 	if (err >= 0)
 		err = first_free_id(s);
 	if (err < 0) {
@@ -480,9 +480,9 @@ int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
 	buf_init(&b, JOURNAL_MAX);
 	journal_encode(&b, rec);
 	if (!err)
-		err = b.failed ? -EFBIG :
-				 write_record(f->stage, f->id, "rec", &b,
-					      durable);
+		err = b.failed ?
+			      -EFBIG :
+			      write_record(f->stage, f->id, "rec", &b, durable);
 	buf_release(&b);
 	mutex_unlock(&f->saving);
 	return err;
@@ -502,7 +502,8 @@ void staged_forget_record(struct staged *f)
 int stage_note(struct stage *s, const char *from, const char *to,
 	       uint64_t *ret_id)
 {
-	struct journal_rec rec = { .state = JOURNAL_OWED, .key = (char *)to,
+	struct journal_rec rec = { .state = JOURNAL_OWED,
+				   .key = (char *)to,
 				   .base_key = (char *)from };
 	uint64_t id = stage_new_id(s);
 	struct buf b;

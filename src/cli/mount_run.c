@@ -184,10 +184,11 @@ static int build_writebacks(struct mount *m, char *why)
 		return 0;
 	err = stage_open(dir, &m->stage);
 	if (err) {
-		snprintf(why, WHY,
-			 "cannot use %s/stage for files being written: %s; give "
-			 "another --cache-dir, or mount --read-only",
-			 dir, strerror(-err));
+		snprintf(
+			why, WHY,
+			"cannot use %s/stage for files being written: %s; give "
+			"another --cache-dir, or mount --read-only",
+			dir, strerror(-err));
 		return err;
 	}
 	wc.stage = m->stage;
@@ -274,9 +275,10 @@ static void drain(struct mount *m)
 	log_info("mount", "%u uploads are owed", vfs_owed(m->vfs));
 	left = vfs_drain(m->vfs, DRAIN_MS);
 	if (left)
-		log_warn("mount", "%u uploads are left in the journal: the "
-				  "next mount of this bucket with this cache "
-				  "folder goes on with them",
+		log_warn("mount",
+			 "%u uploads are left in the journal: the "
+			 "next mount of this bucket with this cache "
+			 "folder goes on with them",
 			 left);
 }
 

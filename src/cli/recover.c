@@ -42,8 +42,8 @@ static int ask(const char *mountpoint, const char *command)
 		return 1;
 	}
 	failed = strncmp(answer.data, "error ", 6) == 0;
-	fprintf(failed ? stderr : stdout, "%s%s", failed ? "r2fs recover: " : "",
-		answer.data + (failed ? 6 : 0));
+	fprintf(failed ? stderr : stdout, "%s%s",
+		failed ? "r2fs recover: " : "", answer.data + (failed ? 6 : 0));
 	buf_release(&answer);
 	return failed;
 }

@@ -55,8 +55,8 @@ static void take_time(struct vfs_change *c, const struct stat *st, int set)
 		c->mtime_ns = clock_wall_ns();
 	} else if (set & FUSE_SET_ATTR_MTIME) {
 		c->mask |= VFS_SET_MTIME;
-		c->mtime_ns = st->st_mtim.tv_sec * 1000000000ll +
-			      st->st_mtim.tv_nsec;
+		c->mtime_ns =
+			st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
 	}
 }
 
@@ -95,16 +95,22 @@ static int call_setxattr(struct job *j, const struct vfs_ctx *ctx)
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		 const char *value, size_t size, int flags)
 {
-	struct job j = { .req = req, .call = call_setxattr, .ino = ino,
-			 .name = (char *)name, .value = (void *)value,
-			 .size = size, .flags = (unsigned)flags };
+	struct job j = { .req = req,
+			 .call = call_setxattr,
+			 .ino = ino,
+			 .name = (char *)name,
+			 .value = (void *)value,
+			 .size = size,
+			 .flags = (unsigned)flags };
 
 	job_start(&j);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	struct job j = { .req = req, .call = call_setxattr, .ino = ino,
+	struct job j = { .req = req,
+			 .call = call_setxattr,
+			 .ino = ino,
 			 .name = (char *)name };
 
 	job_start(&j);
@@ -142,8 +148,11 @@ static int call_create(struct job *j, const struct vfs_ctx *ctx)
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi)
 {
-	struct job j = { .req = req, .call = call_create, .ino = parent,
-			 .name = (char *)name, .fi = *fi };
+	struct job j = { .req = req,
+			 .call = call_create,
+			 .ino = parent,
+			 .name = (char *)name,
+			 .fi = *fi };
 
 	j.owner = owner_of(req, mode);
 	job_start(&j);
@@ -153,8 +162,9 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
 		struct fuse_file_info *fi)
 {
-	struct job j = { .req = req, .call = call_create, .ino = parent,
-			 .fi = *fi };
+	struct job j = {
+		.req = req, .call = call_create, .ino = parent, .fi = *fi
+	};
 
 	j.owner = owner_of(req, mode);
 	job_start(&j);
@@ -173,7 +183,9 @@ static int call_mkdir(struct job *j, const struct vfs_ctx *ctx)
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct job j = { .req = req, .call = call_mkdir, .ino = parent,
+	struct job j = { .req = req,
+			 .call = call_mkdir,
+			 .ino = parent,
 			 .name = (char *)name };
 
 	j.owner = owner_of(req, mode);
@@ -193,7 +205,9 @@ static int call_mknod(struct job *j, const struct vfs_ctx *ctx)
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	      dev_t rdev)
 {
-	struct job j = { .req = req, .call = call_mknod, .ino = parent,
+	struct job j = { .req = req,
+			 .call = call_mknod,
+			 .ino = parent,
 			 .name = (char *)name };
 
 	j.owner = owner_of(req, mode);
@@ -214,8 +228,11 @@ static int call_symlink(struct job *j, const struct vfs_ctx *ctx)
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 		const char *name)
 {
-	struct job j = { .req = req, .call = call_symlink, .ino = parent,
-			 .name = (char *)name, .name2 = (char *)target };
+	struct job j = { .req = req,
+			 .call = call_symlink,
+			 .ino = parent,
+			 .name = (char *)name,
+			 .name2 = (char *)target };
 
 	j.owner = owner_of(req, 0777);
 	job_start(&j);
@@ -234,8 +251,11 @@ static int call_link(struct job *j, const struct vfs_ctx *ctx)
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 	     const char *name)
 {
-	struct job j = { .req = req, .call = call_link, .ino = ino,
-			 .ino2 = parent, .name = (char *)name };
+	struct job j = { .req = req,
+			 .call = call_link,
+			 .ino = ino,
+			 .ino2 = parent,
+			 .name = (char *)name };
 
 	job_start(&j);
 }
@@ -253,7 +273,9 @@ static int call_unlink(struct job *j, const struct vfs_ctx *ctx)
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct job j = { .req = req, .call = call_unlink, .ino = parent,
+	struct job j = { .req = req,
+			 .call = call_unlink,
+			 .ino = parent,
 			 .name = (char *)name };
 
 	job_start(&j);
@@ -270,7 +292,9 @@ static int call_rmdir(struct job *j, const struct vfs_ctx *ctx)
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct job j = { .req = req, .call = call_rmdir, .ino = parent,
+	struct job j = { .req = req,
+			 .call = call_rmdir,
+			 .ino = parent,
 			 .name = (char *)name };
 
 	job_start(&j);
@@ -278,8 +302,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static int call_rename(struct job *j, const struct vfs_ctx *ctx)
 {
-	int err = vfs_rename(vfs_of(j), ctx, j->ino, j->name, j->ino2,
-			     j->name2, j->flags);
+	int err = vfs_rename(vfs_of(j), ctx, j->ino, j->name, j->ino2, j->name2,
+			     j->flags);
 
 	if (!err)
 		reply_done(j);
@@ -289,9 +313,13 @@ static int call_rename(struct job *j, const struct vfs_ctx *ctx)
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	       fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
-	struct job j = { .req = req, .call = call_rename, .ino = parent,
-			 .name = (char *)name, .ino2 = to_parent,
-			 .name2 = (char *)to_name, .flags = flags };
+	struct job j = { .req = req,
+			 .call = call_rename,
+			 .ino = parent,
+			 .name = (char *)name,
+			 .ino2 = to_parent,
+			 .name2 = (char *)to_name,
+			 .flags = flags };
 
 	job_start(&j);
 }
@@ -324,8 +352,11 @@ static int call_flush(struct job *j, const struct vfs_ctx *ctx)
 static void start_flush(fuse_req_t req, fuse_ino_t ino,
 			struct fuse_file_info *fi)
 {
-	struct job j = { .req = req, .call = call_flush, .ino = ino,
-			 .stores = true, .fi = *fi };
+	struct job j = { .req = req,
+			 .call = call_flush,
+			 .ino = ino,
+			 .stores = true,
+			 .fi = *fi };
 
 	job_start(&j);
 }

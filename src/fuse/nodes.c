@@ -276,7 +276,7 @@ static bool fits(struct open_node *o, struct vfs_file *f, fuse_req_t req)
 	if (!o->backing)
 		return true;
 	return f && (vfs_backing_serves(o->backing, f) ||
-				o->refused == fuse_req_ctx(req)->pid);
+		     o->refused == fuse_req_ctx(req)->pid);
 }
 
 /* 0 with *left set: a node that new handles do not use any more. */

@@ -39,8 +39,8 @@ enum {
 static int call_lookup(struct job *j, const struct vfs_ctx *ctx)
 {
 	struct vfs_entry e;
-	int err = vfs_lookup(ops_context(j->req)->vfs, ctx, j->ino, j->name,
-			     &e);
+	int err =
+		vfs_lookup(ops_context(j->req)->vfs, ctx, j->ino, j->name, &e);
 
 	if (!err)
 		job_reply_entry(j, &e);
@@ -150,8 +150,9 @@ static int call_xattr(struct job *j, const struct vfs_ctx *ctx)
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			size_t size)
 {
-	struct job j = { .req = req, .call = call_xattr, .ino = ino,
-			 .size = size };
+	struct job j = {
+		.req = req, .call = call_xattr, .ino = ino, .size = size
+	};
 
 	j.name = (char *)name;
 	job_start(&j);
@@ -159,8 +160,9 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	struct job j = { .req = req, .call = call_xattr, .ino = ino,
-			 .size = size };
+	struct job j = {
+		.req = req, .call = call_xattr, .ino = ino, .size = size
+	};
 
 	job_start(&j);
 }
@@ -238,8 +240,12 @@ static int call_readdir(struct job *j, const struct vfs_ctx *ctx)
 static void readdir_start(fuse_req_t req, size_t size, off_t off,
 			  struct fuse_file_info *fi, bool plus)
 {
-	struct job j = { .req = req, .call = call_readdir, .size = size,
-			 .off = off, .plus = plus, .fi = *fi };
+	struct job j = { .req = req,
+			 .call = call_readdir,
+			 .size = size,
+			 .off = off,
+			 .plus = plus,
+			 .fi = *fi };
 
 	job_start(&j);
 }

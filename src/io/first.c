@@ -40,8 +40,8 @@ static struct chunk *shrunk(struct fills *f, struct chunk *c, size_t n)
 	return small;
 }
 
-static struct fill_first *first_new(struct fills *f, const struct store_req *req,
-				    struct chunk *chunk)
+static struct fill_first *
+first_new(struct fills *f, const struct store_req *req, struct chunk *chunk)
 {
 	size_t n = usable(req->attr.size, req->buf_len);
 	struct fill_first *first;

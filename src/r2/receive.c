@@ -94,9 +94,8 @@ static void add_properties(struct op *op, struct store_attr *attr)
 		if (!value || !*value || is_usual(names[i], value))
 			continue;
 		m->pairs = xrealloc(m->pairs, (m->n + 1) * sizeof(*m->pairs));
-		m->pairs[m->n++] = (struct store_meta_pair){
-			xstrdup(names[i]), xstrdup(value)
-		};
+		m->pairs[m->n++] = (struct store_meta_pair){ xstrdup(names[i]),
+							     xstrdup(value) };
 	}
 }
 

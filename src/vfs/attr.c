@@ -57,8 +57,8 @@ static void set_time(struct store_meta *m, int64_t ns)
 
 	if (ns < 0)
 		ns = 0;
-	snprintf(text, sizeof(text), "%lld.%09lld", (long long)(ns / 1000000000),
-		 (long long)(ns % 1000000000));
+	snprintf(text, sizeof(text), "%lld.%09lld",
+		 (long long)(ns / 1000000000), (long long)(ns % 1000000000));
 	pairs_set(m, "mtime", text);
 }
 
@@ -79,8 +79,8 @@ void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
 
 static bool changes_locked(const struct inode *i, const struct vfs_change *c)
 {
-	return (c->mask & VFS_SET_MODE && (c->mode & 07777) !=
-						  (i->mode & 07777)) ||
+	return (c->mask & VFS_SET_MODE &&
+		(c->mode & 07777) != (i->mode & 07777)) ||
 	       (c->mask & VFS_SET_UID && c->uid != i->uid) ||
 	       (c->mask & VFS_SET_GID && c->gid != i->gid) ||
 	       (c->mask & VFS_SET_MTIME && c->mtime_ns != i->mtime_ns);
@@ -113,8 +113,8 @@ static void folder_pairs(struct vfs *v, struct inode *i, const struct place *p,
 	store_meta_release(&others);
 }
 
-static int publish_folder(struct vfs *v, struct inode *i,
-			  const struct place *p, const struct store_meta *pairs)
+static int publish_folder(struct vfs *v, struct inode *i, const struct place *p,
+			  const struct store_meta *pairs)
 {
 	struct meta_rec rec = { .ino = i->ino,
 				.kind = META_DIR,
@@ -165,8 +165,8 @@ static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
 		rec.flags = META_HAS_HEADERS | META_MARKER;
 		err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
 		if (!err)
-			inode_put(v, inode_from_rec(v, p->parent, p->name,
-						    &rec));
+			inode_put(v,
+				  inode_from_rec(v, p->parent, p->name, &rec));
 		meta_rec_release(&rec);
 	}
 	store_req_release(&req);

@@ -161,8 +161,8 @@ static int claim(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	return err == -ESTALE ? -EEXIST : err;
 }
 
-static int start_file(struct vfs *v, const struct vfs_ctx *ctx,
-		      struct inode *i, bool exclusive, bool lock)
+static int start_file(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		      bool exclusive, bool lock)
 {
 	struct writeback *wb;
 	int err = inode_stage(v, i, true, &wb);
@@ -477,8 +477,7 @@ static int link_nameless(struct vfs *v, const struct vfs_ctx *ctx,
 }
 
 static int link_what(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
-		     struct inode *dir, const char *name,
-		     struct vfs_entry *ret)
+		     struct inode *dir, const char *name, struct vfs_entry *ret)
 {
 	int err;
 
@@ -678,9 +677,8 @@ static int check_empty(struct vfs *v, const struct vfs_ctx *ctx,
 			  has_objects(v, ctx, key, marker);
 }
 
-int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx,
-		    struct inode *dir, const char *name,
-		    const struct meta_rec *rec)
+int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
+		    const char *name, const struct meta_rec *rec)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct inode *i = inode_from_rec(v, dir, name, rec);

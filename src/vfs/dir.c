@@ -235,10 +235,10 @@ static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
 	i = inode_from_rec(v, d->inode, m->name, &m->rec);
 	inode_count_lookup(v, i);
 	inode_stat(v, i, &e.entry.st);
-	e.entry.ttl_ns = m->rec.flags & META_STAGED ?
-				 v->config.metadata_ttl_ns :
-				 ttl_left(m->rec.checked_ns,
-					  v->config.metadata_ttl_ns);
+	e.entry.ttl_ns =
+		m->rec.flags & META_STAGED ?
+			v->config.metadata_ttl_ns :
+			ttl_left(m->rec.checked_ns, v->config.metadata_ttl_ns);
 	bool fits = emit(&e, arg);
 	inode_put(v, i);
 	if (!fits)

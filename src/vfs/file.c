@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "vfs/backing.h"
 #include "vfs/ahead.h"
+#include "vfs/backing.h"
 #include "vfs/write.h"
 
 enum { USERS = 8 };
@@ -78,7 +78,8 @@ static int open_content(struct vfs *v, struct inode *i, struct version *ret)
 	ret->size = i->size;
 	cid = i->cid;
 	mutex_unlock(&v->lock);
-	if (!cid && meta_cid(v->meta, place.parent->ino, place.name, etag, &cid))
+	if (!cid &&
+	    meta_cid(v->meta, place.parent->ino, place.name, etag, &cid))
 		cid = meta_new_cid(v->meta);
 	place_put(v, &place);
 	mutex_lock(&v->lock);
@@ -503,7 +504,8 @@ bool file_reads(struct vfs_file *f, struct inode **ret_inode,
 enum {
 	STREAM_FROM = 32 << 20,
 	STREAM_STEP = 4 << 20,
-	COPY_FROM = 65536, /* below, a PUT of what is likely cached is as good */
+	COPY_FROM =
+		65536, /* below, a PUT of what is likely cached is as good */
 };
 
 /* Long files begin to travel while they are written, or to go to the disk if

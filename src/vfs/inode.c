@@ -43,7 +43,8 @@ static void shown_from_rec(struct vfs *v, const struct meta_rec *rec,
 	mode_t type = rec->kind == META_DIR ? S_IFDIR : S_IFREG;
 	mode_t perm = rec->kind == META_DIR ? c->dir_mode : c->file_mode;
 
-	if (rec->blob_len && key_meta_unpack(rec->blob, rec->blob_len, &meta) == 0)
+	if (rec->blob_len &&
+	    key_meta_unpack(rec->blob, rec->blob_len, &meta) == 0)
 		key_meta_parse(&meta, &km);
 	store_meta_release(&meta);
 	if (km.has_mode) {

@@ -20,7 +20,12 @@
 static size_t utf8_sequence(const unsigned char *s, size_t n)
 {
 	unsigned char c = s[0];
-	size_t len = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+	size_t len = c < 0x80 ? 1 :
+		     c < 0xC2 ? 0 :
+		     c < 0xE0 ? 2 :
+		     c < 0xF0 ? 3 :
+		     c < 0xF5 ? 4 :
+				0;
 
 	if (!len || len > n)
 		return 0;
@@ -141,8 +146,8 @@ void key_meta_parse(const struct store_meta *meta, struct key_meta *ret)
 				    UINT32_MAX - 1, &n);
 	if (ret->has_gid)
 		ret->gid = n;
-	ret->has_mtime = parse_time(store_meta_get(meta, "mtime"),
-				    &ret->mtime_ns);
+	ret->has_mtime =
+		parse_time(store_meta_get(meta, "mtime"), &ret->mtime_ns);
 }
 
 void key_meta_pack(const struct store_meta *meta, void **ret, uint32_t *ret_len)

@@ -451,8 +451,8 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	return err;
 }
 
-static int refresh_at(struct vfs *v, const struct vfs_ctx *ctx,
-		      struct inode *i, const struct place *p, bool force)
+static int refresh_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		      const struct place *p, bool force)
 {
 	struct meta_rec rec;
 	int64_t ttl;

@@ -12,13 +12,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "vfs/removal.h"
 #include "vfs/ahead.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 enum { PARALLEL = 16, WAKE_MS = 100 };
 
-#define RETRY_NS 1000000000ll
+#define RETRY_NS     1000000000ll
 #define RETRY_MAX_NS 60000000000ll
 
 struct owed_job {
@@ -83,8 +83,8 @@ static void run_owed(struct task *t)
 }
 
 /* The first due inode, taken off the list; its reference moves along. */
-static struct inode *take_due_locked(struct vfs *v, int64_t now,
-				     int64_t *next) REQUIRES(v->lock)
+static struct inode *take_due_locked(struct vfs *v, int64_t now, int64_t *next)
+	REQUIRES(v->lock)
 {
 	*next = INT64_MAX;
 	list_for_each(n, &v->owed) {

@@ -79,7 +79,8 @@ static bool move_locally(struct vfs *v, struct inode *i, const struct side *to)
 static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
 			 const struct writeback_result *r, uint64_t cid)
 {
-	struct meta_rec rec = { .kind = META_FILE, .cid = cid,
+	struct meta_rec rec = { .kind = META_FILE,
+				.cid = cid,
 				.size = r->size,
 				.checked_ns = clock_wall_ns() };
 	struct store_meta pairs;
@@ -204,7 +205,8 @@ static void copy_done(struct store_req *req)
 static int copy_large(struct vfs *v, const struct vfs_ctx *ctx,
 		      const struct store_entry *e, const char *to)
 {
-	struct writeback_base base = { .key = e->name, .etag = e->etag.s,
+	struct writeback_base base = { .key = e->name,
+				       .etag = e->etag.s,
 				       .cid = meta_new_cid(v->meta),
 				       .size = e->size };
 	struct writeback_target t = { .key = to, .cid = base.cid };
@@ -304,8 +306,7 @@ static int delete_page(struct vfs *v, const struct vfs_ctx *ctx,
 	for (unsigned i = 0; i < DELETE_TRIES && err == -EAGAIN; i++) {
 		if (i)
 			usleep(DELETE_PAUSE_US << i);
-		err = delete_once(v, ctx, keys, list->n,
-				  i == DELETE_TRIES - 1);
+		err = delete_once(v, ctx, keys, list->n, i == DELETE_TRIES - 1);
 	}
 	free(keys);
 	return err == -EAGAIN ? -EIO : err;
@@ -390,7 +391,8 @@ static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
 	map_each(&v->inodes, note_below, b);
 	mutex_unlock(&v->lock);
 	list_for_each(n, &b->found) {
-		struct inode *i = list_entry(n, struct moved_inode, link)->inode;
+		struct inode *i =
+			list_entry(n, struct moved_inode, link)->inode;
 
 		if (i->kind == META_DIR) {
 			if (!err)

@@ -217,7 +217,9 @@ int vfs_resume(struct vfs *v)
 	if (r.owed)
 		log_info("vfs", "%u uploads of an earlier run go on", r.owed);
 	if (r.kept)
-		log_warn("vfs", "%u files of an earlier run are kept: see "
-				"r2fs recover", r.kept);
+		log_warn("vfs",
+			 "%u files of an earlier run are kept: see "
+			 "r2fs recover",
+			 r.kept);
 	return err;
 }

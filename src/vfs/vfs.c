@@ -12,7 +12,8 @@
 
 static bool inode_equal(const struct map_node *n, const void *key)
 {
-	return container_of(n, struct inode, node)->ino == *(const uint64_t *)key;
+	return container_of(n, struct inode, node)->ino ==
+	       *(const uint64_t *)key;
 }
 
 static bool flight_equal(const struct map_node *n, const void *key)
@@ -155,9 +156,10 @@ int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	err = inode_refresh(v, ctx, i, false);
 	if (!err) {
 		inode_stat(v, i, &ret->st);
-		ret->ttl_ns = i == v->root ? v->config.metadata_ttl_ns :
-					     ttl_left(i->checked_ns,
-						      v->config.metadata_ttl_ns);
+		ret->ttl_ns = i == v->root ?
+				      v->config.metadata_ttl_ns :
+				      ttl_left(i->checked_ns,
+					       v->config.metadata_ttl_ns);
 	}
 	inode_put(v, i);
 	return err;

@@ -109,8 +109,7 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	return err == -ENOENT ? -ESTALE : err;
 }
 
-void load_pairs(struct vfs *v, const struct place *p,
-		       struct store_meta *ret)
+void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret)
 {
 	static const char *const own[] = { "mode", "uid", "gid", "mtime" };
 	struct meta_rec rec;
@@ -135,9 +134,8 @@ struct writeback *inode_staged(struct vfs *v, struct inode *i)
 	return wb;
 }
 
-static int make_writeback(struct vfs *v, struct inode *i,
-			  const struct place *p, bool empty,
-			  struct writeback **ret)
+static int make_writeback(struct vfs *v, struct inode *i, const struct place *p,
+			  bool empty, struct writeback **ret)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	struct writeback_base base = { .key = key, .etag = etag };
@@ -266,7 +264,8 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
-	struct journal_rec rec = { .state = state, .key = key,
+	struct journal_rec rec = { .state = state,
+				   .key = key,
 				   .why = (char *)why };
 	int err = inode_key(v, i, key);
 
@@ -368,7 +367,8 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 		   const struct writeback_result *r, uint64_t cid,
 		   const struct store_meta *pairs)
 {
-	struct meta_rec rec = { .kind = META_FILE, .cid = cid,
+	struct meta_rec rec = { .kind = META_FILE,
+				.cid = cid,
 				.checked_ns = clock_wall_ns(),
 				.flags = META_HAS_HEADERS };
 
@@ -533,7 +533,8 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		   struct writeback_result *ret)
 {
 	struct writeback *wb = inode_staged(v, i);
-	struct writeback_target t = { .key = key, .create = absent,
+	struct writeback_target t = { .key = key,
+				      .create = absent,
 				      .cid = cid };
 	struct store_meta pairs;
 	int err;

@@ -52,9 +52,11 @@ static void pairs_add(struct pairs *ps, char *name, char *value, size_t len)
 
 static int hex(char c)
 {
-	return isdigit((unsigned char)c) ? c - '0' :
-	       isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10 :
-					    -1;
+	return isdigit((unsigned char)c) ?
+		       c - '0' :
+	       isxdigit((unsigned char)c) ?
+		       tolower((unsigned char)c) - 'a' + 10 :
+		       -1;
 }
 
 static char *percent_decode(const char *s)
@@ -304,9 +306,9 @@ static void base64_encode(struct buf *out, const uint8_t *p, size_t n)
 		if (left > 2)
 			acc |= p[i + 2];
 		for (unsigned k = 0; k < 4; k++)
-			buf_addch(out, k <= left ?
-					       digits[acc >> (18 - 6 * k) & 63] :
-					       '=');
+			buf_addch(out,
+				  k <= left ? digits[acc >> (18 - 6 * k) & 63] :
+					      '=');
 	}
 }
 

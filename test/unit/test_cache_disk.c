@@ -34,8 +34,10 @@ static void set_boot_id(const char *id)
 static struct cache *open_cache(uint64_t max_bytes)
 {
 	char folder[64];
-	struct cache_config c = { .identity = "test", .dir = folder,
-				  .max_bytes = max_bytes, .writable = true };
+	struct cache_config c = { .identity = "test",
+				  .dir = folder,
+				  .max_bytes = max_bytes,
+				  .writable = true };
 	struct cache *cache = NULL;
 
 	snprintf(folder, sizeof(folder), "%s/cache", dir);

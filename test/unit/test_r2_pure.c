@@ -7,8 +7,7 @@
 #include "r2/words.h"
 #include "r2/xml.h"
 
-#define EMPTY \
-	"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 static const struct creds_set example = {
 	.access_key_id = "AKIAIOSFODNN7EXAMPLE",
@@ -90,7 +89,8 @@ static void test_encode(void)
 			unsigned c;
 
 			if (b.data[at] == '%') {
-				CHECK_INT(sscanf(b.data + at + 1, "%2X", &c), 1);
+				CHECK_INT(sscanf(b.data + at + 1, "%2X", &c),
+					  1);
 				at += 3;
 			} else {
 				c = (unsigned char)b.data[at++];
@@ -168,8 +168,9 @@ static void test_bad_lists(void)
 
 static void test_errors(void)
 {
-	static const char xml[] = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey"
-				  "</Code><Message>gone</Message></Error>";
+	static const char xml[] =
+		"<?xml version=\"1.0\"?><Error><Code>NoSuchKey"
+		"</Code><Message>gone</Message></Error>";
 	struct xml_error e;
 
 	CASE("xml: error bodies of any kind");
@@ -270,7 +271,8 @@ static void test_words(void)
 	}
 
 	CASE("words: what others send");
-	decodes("=?UTF-8?B?w4PCqXTDg8Kp?=", "\xc3\x83\xc2\xa9t\xc3\x83\xc2\xa9");
+	decodes("=?UTF-8?B?w4PCqXTDg8Kp?=",
+		"\xc3\x83\xc2\xa9t\xc3\x83\xc2\xa9");
 	decodes("=?utf-8?q?=C3=A9_t?=", "\xc3\xa9 t");
 	decodes("=?UTF-8?Q?a?= =?UTF-8?B?Yg==?=", "ab");
 	decodes("plain", "plain");
