@@ -254,7 +254,7 @@ static int change_one(struct vfs_backing *b, const struct backing_change *c)
 	return n ? (int)n : fsio()->ftruncate(b->fd, (off_t)c->size);
 }
 
-bool backings_begin(struct vfs *v, struct inode *i)
+bool backings_begin(struct vfs *v, struct inode *i) UNCHECKED
 {
 	bool live = false;
 
@@ -268,7 +268,7 @@ bool backings_begin(struct vfs *v, struct inode *i)
 }
 
 void backings_end(struct vfs *v, struct inode *i,
-		  const struct backing_change *c)
+		  const struct backing_change *c) UNCHECKED
 {
 	struct mirror m;
 	int err;

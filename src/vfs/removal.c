@@ -263,6 +263,7 @@ static bool in_burst_locked(struct removals *r)
 }
 
 static int wait_for_room_locked(struct removals *r, const struct vfs_ctx *ctx)
+	REQUIRES(r->lock)
 {
 	uint64_t failures = r->failures;
 

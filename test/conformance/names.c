@@ -59,10 +59,8 @@ static void unicode(struct ctx *c)
 
 static void control(struct ctx *c)
 {
-	static const char *const names[] = { "a\tb",
-					     "a\x7f"
-					     "b",
-					     "a\x01z", "a\x1f" };
+	static const char *const names[] = { "a\tb", "a\177b", "a\x01z",
+					     "a\x1f" };
 
 	each(c, names, ARRAY_SIZE(names));
 }

@@ -18,7 +18,7 @@ class Hedge(harness.Case):
             self.assertEqual(f.read(), b"%d" % i)
 
     def test_a_straggler_does_not_hold_the_reader(self):
-        m = self.mount("--read-only")
+        m = self.mount("--read-only", "--ahead-files", "0")
         for i in range(self.FILES):
             self.read(m, i)
         before = m.stats()["requests"]

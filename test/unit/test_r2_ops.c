@@ -432,14 +432,9 @@ static void test_fits_xml(void)
 					  "a\xef\xbf\xbf"
 					  "b",
 					  " " };
-	static const char *const yes[] = { "a b",
-					   "a\tb",
-					   "a<b",
-					   "\xc3\xa9",
-					   "a\x7f",
-					   "/",
-					   "a\xc2\xa0"
-					   "b" };
+	static const char *const yes[] = { "a b",      "a\tb",	"a<b",
+					   "\xc3\xa9", "a\x7f", "/",
+					   "a\u00a0b" };
 
 	CASE("which keys can be named in a list");
 	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
