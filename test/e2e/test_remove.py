@@ -160,7 +160,7 @@ class Trouble(Removing):
         self.assertEqual(os.listdir(f"{self.m.path}/d"), [])
 
     def test_a_crash_between(self):
-        self.server.faults("op=DELETES action=delay:20000\n")
+        self.server.faults("op=DELETES action=drop\n")
         threading.Thread(target=self.burst, args=self.names,
                          daemon=True).start()
         wait_until(lambda: self.recover_list().count("to be removed") == 30)
