@@ -37,6 +37,8 @@ struct inode {
 	uid_t uid;
 	gid_t gid;
 	uint64_t size;
+	uint64_t told_size; /* what the kernel was told last */
+	bool reopens; /* an open was refused so that the kernel asks again */
 	int64_t mtime_ns;
 	int64_t checked_ns;
 	int64_t complete_ns; /* directories; see meta_dir */
@@ -122,6 +124,8 @@ MUST_CHECK int inode_place(struct vfs *v, struct inode *i, struct place *ret);
 void place_put(struct vfs *v, struct place *p);
 void inode_count_lookup(struct vfs *v, struct inode *i);
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
+/* What inode_stat said last did not reach the kernel. */
+void inode_untold(struct vfs *v, struct inode *i);
 mode_t rec_type(struct vfs *v, const struct meta_rec *rec); /* S_IFMT bits */
 void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
 

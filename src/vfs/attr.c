@@ -320,7 +320,7 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		backings_end(v, i, err ? NULL : &change);
 	mutex_lock(&v->lock);
 	if (!err) {
-		i->size = size;
+		i->size = i->told_size = size;
 		i->mtime_ns = clock_wall_ns();
 	}
 	mutex_unlock(&v->lock);

@@ -240,6 +240,8 @@ static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
 			v->config.metadata_ttl_ns :
 			ttl_left(m->rec.checked_ns, v->config.metadata_ttl_ns);
 	bool fits = emit(&e, arg);
+	if (!fits)
+		inode_untold(v, i);
 	inode_put(v, i);
 	if (!fits)
 		vfs_forget(v, m->rec.ino, 1);

@@ -10,7 +10,11 @@
  * open let old pages stay has given bytes from the start; and a handle of an
  * old version gives none any more (ESTALE) once a newer one has been opened,
  * or once the kernel has been told another size, with which it would take the
- * end of the old version for zeros.
+ * end of the old version for zeros. For the same reason nothing is read to the
+ * end of a version that is new to the kernel: an open that finds one fails with
+ * ESTALE, once, upon which the kernel looks the name up again and learns the
+ * size; a read that does, because the version came while the file was open,
+ * fails.
  *
  * What this mount writes is seen by all its handles at once: while the inode
  * has a writeback, reads go there, and afterwards to the version it made.
@@ -190,11 +194,23 @@ static int empty(struct vfs *v, struct inode *i)
 		backings_end(v, i, &nothing);
 	writeback_put(wb);
 	mutex_lock(&v->lock);
-	i->size = 0;
+	i->size = i->told_size = 0;
 	i->mtime_ns = clock_wall_ns();
 	mutex_unlock(&v->lock);
 	inode_publish_name(v, i);
 	return 0;
+}
+
+static bool must_look_again(struct vfs *v, struct inode *i)
+{
+	bool again;
+
+	mutex_lock(&v->lock);
+	again = i->told_size != i->size && !i->wb && !i->unlinked &&
+		!i->reopens;
+	i->reopens = again;
+	mutex_unlock(&v->lock);
+	return again;
 }
 
 static void count_open(struct vfs_file *f, int by)
@@ -217,6 +233,8 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	if (!i)
 		return -ESTALE;
 	err = prepare(v, ctx, i, write, flags & O_TRUNC);
+	if (!err && !(flags & O_TRUNC) && must_look_again(v, i))
+		err = -ESTALE;
 	if (err) {
 		inode_put(v, i);
 		return err;
@@ -387,6 +405,21 @@ static enum standing standing(struct vfs_file *f)
 	return s;
 }
 
+/* The version ends before the read does: the kernel fills up with zeros what
+ * it believes to be there. */
+static bool ends_unknown(struct vfs_read *r)
+{
+	struct vfs_file *f = r->file;
+	bool unknown;
+
+	mutex_lock(&f->lock);
+	mutex_lock(&f->v->lock);
+	unknown = r->off + r->len > f->size && f->size != f->inode->told_size;
+	mutex_unlock(&f->v->lock);
+	mutex_unlock(&f->lock);
+	return unknown;
+}
+
 static void read_done(struct fill_read *fr)
 {
 	struct vfs_read *r = container_of(fr, struct vfs_read, fill);
@@ -405,6 +438,8 @@ static void read_done(struct fill_read *fr)
 			f->served = true;
 	}
 	mutex_unlock(&f->lock);
+	if (!fr->error && !wb && ends_unknown(r))
+		fr->error = -ESTALE;
 	if (!wb && fr->error == -ESTALE && standing(f) == CURRENT)
 		set_doubt(f->v, f->inode, true);
 	if (move) {
@@ -464,10 +499,13 @@ static void start_read(struct vfs_read *r)
 	mutex_lock(&f->lock);
 	r->on = f->fill;
 	mutex_unlock(&f->lock);
-	if (r->on)
+	if (r->on) {
 		fill_read(r->on, &r->fill);
-	else
-		r->done(r);
+		return;
+	}
+	if (ends_unknown(r))
+		r->fill.error = -ESTALE;
+	r->done(r);
 }
 
 void vfs_read(struct vfs_file *f, struct vfs_read *r)
@@ -552,7 +590,7 @@ static void grown(struct vfs *v, struct inode *i, struct writeback *wb,
 	*after = writeback_size(wb);
 	mutex_lock(&v->lock);
 	*before = i->size;
-	i->size = *after;
+	i->size = i->told_size = *after;
 	i->mtime_ns = clock_wall_ns();
 	i->failed = false;
 	mutex_unlock(&v->lock);

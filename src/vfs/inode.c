@@ -97,9 +97,17 @@ void inode_stat(struct vfs *v, struct inode *i, struct stat *st)
 {
 	mutex_lock(&v->lock);
 	struct shown a = { i->mode, i->uid, i->gid, i->mtime_ns };
-	uint64_t size = i->size;
+	uint64_t size = i->told_size = i->size;
+	i->reopens = false;
 	mutex_unlock(&v->lock);
 	fill_stat(st, i->ino, &a, size);
+}
+
+void inode_untold(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->told_size = UINT64_MAX;
+	mutex_unlock(&v->lock);
 }
 
 static struct inode *find_locked(struct vfs *v, uint64_t ino) REQUIRES(v->lock)
@@ -135,6 +143,7 @@ static struct inode *inode_new(struct inode *parent, const char *name,
 	i->ino = rec->ino;
 	i->kind = rec->kind;
 	i->shadowed = rec->flags & META_SHADOWED;
+	i->told_size = rec->size;
 	i->parent = parent;
 	i->name = xstrdup(name);
 	return i;

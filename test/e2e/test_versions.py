@@ -14,7 +14,8 @@ class Versions(Case):
     size = 6 << 20
 
     def put(self, version, size=None):
-        self.server.put("f", data.versioned(size or self.size, version))
+        self.server.put("f", data.versioned(self.size if size is None
+                                            else size, version))
 
     def test_replaced_between_two_ranges(self):
         self.put(1)
@@ -60,6 +61,26 @@ class Versions(Case):
                     self.assertEqual(e.errno, errno.ESTALE)
             time.sleep(0.2)
             self.settles_on(m, version)
+
+    def test_replaced_by_a_shorter_one(self):
+        """The kernel believes the old size and would read zeros after the
+        end of the new version."""
+        for old, new in ((300000, 200000), (300000, 199999), (8192, 100),
+                         (5000, 4097), (9 << 20, (2 << 20) + 5), (3000, 0)):
+            with self.subTest(old=old, new=new):
+                self.put(1, old)
+                m = self.mount("--ahead-files", "0")
+                self.assertEqual(os.stat(m.path + "/f").st_size, old)
+                self.put(2, new)
+                for _ in range(3):
+                    try:
+                        with open(m.path + "/f", "rb") as f:
+                            body = f.read()
+                        break
+                    except OSError as e:
+                        self.assertEqual(e.errno, errno.ESTALE)
+                self.assertEqual(body, data.versioned(new, 2))
+                m.unmount()
 
     def test_replaced_all_the_time(self):
         self.put(1)
