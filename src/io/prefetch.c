@@ -92,6 +92,8 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	}
 	if (c->ahead < c->next)
 		c->ahead = c->next;
+	if (c->window == 0)
+		return;
 	if (c->ahead - c->next >
 	    c->window - min_u64(c->window / 2, PREFETCH_STEP))
 		return;

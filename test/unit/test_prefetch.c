@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "check.h"
 #include "io/prefetch.h"
 
@@ -36,6 +38,14 @@ static void test_random(void)
 		extra += to - from;
 	}
 	CHECK(extra < 1000 * 65536 / 10);
+
+	CASE("a random place read again asks for nothing ahead");
+	memset(&p, 0, sizeof(p));
+	for (int i = 0; i < 2; i++) {
+		prefetch_note(&p, 4096 * MIB, 64 * MIB + 65536, 65536, true,
+			      64 * MIB, &from, &to);
+		CHECK_INT(from, to);
+	}
 }
 
 static void test_interleaved(void)
