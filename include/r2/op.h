@@ -94,6 +94,8 @@ struct op {
 	uint64_t sent_max; /* most body bytes of any attempt */
 	unsigned tries, stale_tries;
 	unsigned odd_at; /* DELETE_MANY: keys before it need no single delete */
+	bool *settled; /* DELETE_MANY asked again: keys that need it not */
+	uint64_t again_ns; /* and how long to wait before */
 	bool creds_tried, skew_tried, encoding_tried;
 	bool wrong_answer; /* refused in on_head: see why */
 	bool maybe_done; /* a write the server may have done unheard */
@@ -120,6 +122,7 @@ void op_end(struct op *op, int error);
 
 /* attempt.c: sends op, again if need be; ends it in the end. */
 void op_attempt(struct op *op);
+bool op_may_retry(struct op *op, struct verdict v, uint64_t delay_ns);
 void op_retry(struct op *op, struct verdict v, uint64_t delay_ns);
 void op_done(struct http_req *http); /* http.done */
 

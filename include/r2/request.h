@@ -46,6 +46,7 @@ struct request_variant {
 	bool unconditional; /* the server knows no conditions on writes */
 	bool no_merge; /* the server cannot merge metadata: replace it */
 	const char *single; /* delete this key of a DELETE_MANY by itself */
+	const bool *settled; /* DELETE_MANY: keys that are left out, or NULL */
 };
 
 /* What is really sent: HEAD, or DELETE for a single key, in req's place. */
@@ -66,8 +67,10 @@ void request_query(struct buf *out, const struct store_req *req,
  * delete? Not with control characters, nor with spaces at an end. */
 bool request_fits_xml(const char *key);
 
-/* The XML body of req; empty if it has none. Leaves out keys that do not fit. */
-void request_document(struct buf *b, const struct store_req *req);
+/* The XML body of req; empty if it has none. Leaves out keys that do not fit,
+ * and those that v calls settled. */
+void request_document(struct buf *b, const struct store_req *req,
+		      const struct request_variant *v);
 
 /* Fills r for one attempt at req at time_s (corrected for skew) and sets
  * method, url and headers of http. -ENAMETOOLONG. */

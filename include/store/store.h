@@ -33,7 +33,8 @@ enum store_op {
 	STORE_LIST, /* prefix [delimiter] [token|start_after] -> list */
 	STORE_PUT, /* key body [put_meta] [conditions] -> attr.etag */
 	STORE_DELETE, /* key; a key that is not there is fine */
-	STORE_DELETE_MANY, /* keys -> nfailed, why of the first failure */
+	STORE_DELETE_MANY, /* keys -> nfailed, why of the first failure; those
+			    * that fail for now are asked for again */
 	STORE_COPY, /* source_key key [put_meta] [conditions] -> attr.etag */
 	STORE_MPU_CREATE, /* key [put_meta] -> ret_upload_id */
 	STORE_MPU_PART, /* key upload_id part_number body -> ret_part_etag */

@@ -128,7 +128,7 @@ static struct verdict judge(struct op *op)
 	return judge_status(op);
 }
 
-static bool may_retry(struct op *op, struct verdict v, uint64_t delay)
+bool op_may_retry(struct op *op, struct verdict v, uint64_t delay)
 {
 	bool once;
 
@@ -256,7 +256,7 @@ void op_done(struct http_req *http)
 		learn_skew(op);
 	delay = retry_delay_ns(v.retry, op->tries,
 			       after ? strtoul(after, NULL, 10) : 0);
-	if (may_retry(op, v, delay))
+	if (op_may_retry(op, v, delay))
 		op_retry(op, v, delay);
 	else
 		op_fail(op, v.error == -EAGAIN ? -ETIMEDOUT : v.error);

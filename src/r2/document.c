@@ -72,11 +72,12 @@ static void add_text(struct buf *b, const char *s)
 	}
 }
 
-static void add_delete(struct buf *b, const struct store_req *req)
+static void add_delete(struct buf *b, const struct store_req *req,
+		       const bool *settled)
 {
 	buf_addstr(b, "<Delete>");
 	for (unsigned i = 0; i < req->nkeys; i++) {
-		if (!request_fits_xml(req->keys[i]))
+		if (!request_fits_xml(req->keys[i]) || (settled && settled[i]))
 			continue;
 		buf_addstr(b, "<Object><Key>");
 		add_text(b, req->keys[i]);
@@ -106,11 +107,12 @@ static void add_location(struct buf *b, const struct store_req *req)
 	buf_addstr(b, "</LocationConstraint></CreateBucketConfiguration>");
 }
 
-void request_document(struct buf *b, const struct store_req *req)
+void request_document(struct buf *b, const struct store_req *req,
+		      const struct request_variant *v)
 {
 	buf_reset(b);
 	if (req->op == STORE_DELETE_MANY)
-		add_delete(b, req);
+		add_delete(b, req, v->settled);
 	else if (req->op == STORE_MPU_COMPLETE)
 		add_complete(b, req);
 	else if (req->op == STORE_CREATE_BUCKET)

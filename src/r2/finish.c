@@ -146,19 +146,74 @@ static void key_failed(struct op *op, const char *key, int error,
 			 "%.100s: %.60s", key, why);
 	for (unsigned i = 0; req->key_errors && i < req->nkeys; i++)
 		if (strcmp(req->keys[i], key) == 0)
-			req->key_errors[i] = error;
+			req->key_errors[i] = error == -EAGAIN ? -ETIMEDOUT :
+								error;
 }
 
-static void take_failures(struct op *op, const struct xml_result *r)
+static struct verdict judge_key(const struct xml_failure *f)
 {
+	return retry_judge(retry_status(f->code), f->code);
+}
+
+static bool passes(struct verdict v)
+{
+	return v.retry == RETRY_BACKOFF || v.retry == RETRY_THROTTLE;
+}
+
+/* How the keys that failed for now are asked for again; if at all. */
+static struct verdict judge_keys(struct op *op, const struct xml_result *r)
+{
+	struct verdict worst = { 0, RETRY_NO };
+
+	for (unsigned i = 0; i < r->nfailures; i++) {
+		struct verdict v = judge_key(&r->failures[i]);
+
+		if (passes(v) && worst.retry != RETRY_THROTTLE)
+			worst = v;
+	}
+	op->again_ns = retry_delay_ns(worst.retry, op->tries, 0);
+	if (!op_may_retry(op, worst, op->again_ns))
+		worst = (struct verdict){ 0, RETRY_NO };
+	return worst;
+}
+
+static void settle_all(struct op *op)
+{
+	unsigned n = op->req->nkeys;
+
+	if (!op->settled)
+		op->settled = xcalloc(n, sizeof(*op->settled));
+	memset(op->settled, true, n * sizeof(*op->settled));
+	op->variant.settled = op->settled;
+}
+
+static void unsettle(struct op *op, const char *key)
+{
+	for (unsigned i = 0; i < op->req->nkeys; i++)
+		if (strcmp(op->req->keys[i], key) == 0)
+			op->settled[i] = false;
+}
+
+/* -EAGAIN: those that failed for now are to be asked for again, alone. */
+static int take_failures(struct op *op, const struct xml_result *r)
+{
+	bool again = judge_keys(op, r).error;
+
+	if (again)
+		settle_all(op);
 	for (unsigned i = 0; i < r->nfailures; i++) {
 		const struct xml_failure *f = &r->failures[i];
-		int status = retry_status(f->code);
+		struct verdict v = judge_key(f);
 
-		if (status != 404)
-			key_failed(op, f->key,
-				   retry_judge(status, f->code).error, f->code);
+		if (again && passes(v))
+			unsettle(op, f->key);
+		else if (v.error != -ENOENT)
+			key_failed(op, f->key, v.error, f->code);
 	}
+	if (!again)
+		return 0;
+	snprintf(op->req->why, sizeof(op->req->why), "some keys failed");
+	return -EAGAIN;
 }
 
 static int finish_result(struct op *op)
@@ -172,14 +227,14 @@ static int finish_result(struct op *op)
 		r.upload_id = NULL;
 		err = req->ret_upload_id ? 0 : -EBADMSG;
 	} else if (!err && req->op == STORE_DELETE_MANY) {
-		take_failures(op, &r);
+		err = take_failures(op, &r);
 	} else if (!err) {
 		snprintf(req->attr.etag.s, sizeof(req->attr.etag.s), "%.71s",
 			 r.etag);
 		strcpy(req->ret_part_etag, r.etag);
 		err = r.etag[0] ? 0 : -EBADMSG;
 	}
-	if (err)
+	if (err && err != -EAGAIN)
 		snprintf(req->why, sizeof(req->why),
 			 "the answer to %s is incomplete",
 			 store_op_name(req->op));
@@ -219,7 +274,10 @@ bool op_next_odd(struct op *op)
 
 static void end_or_next(struct op *op, int err)
 {
-	if (!err && op->req->op == STORE_DELETE_MANY && op_next_odd(op))
+	if (err == -EAGAIN)
+		op_retry(op, (struct verdict){ err, RETRY_BACKOFF },
+			 op->again_ns);
+	else if (!err && op->req->op == STORE_DELETE_MANY && op_next_odd(op))
 		op_attempt(op);
 	else
 		end_or_repeat(op, err);

@@ -129,6 +129,7 @@ void op_end(struct op *op, int error)
 	flight_free(op->flight);
 	buf_release(&op->body);
 	creds_set_put(op->creds);
+	free(op->settled);
 	free(op);
 	req->done(req);
 	start_queued(r2);

@@ -455,7 +455,7 @@ int request_build(struct request *r, const struct request_target *t,
 	buf_reset(&r->source);
 	a.payload = is_in(&a, SENDS | DOCUMENTS) ? "UNSIGNED-PAYLOAD" :
 						   EMPTY_SHA256;
-	request_document(&r->document, req);
+	request_document(&r->document, req, variant);
 	build_path(&a, &path);
 	request_query(&r->scratch, req, a.op);
 	sigv4_timestamp(time_s, r->stamp);

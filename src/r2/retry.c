@@ -62,13 +62,24 @@ int retry_status(const char *code)
 		const char *code;
 		int status;
 	} codes[] = {
-		{ "AccessDenied", 403 },     { "BadDigest", 400 },
-		{ "EntityTooSmall", 400 },   { "InvalidPart", 400 },
-		{ "InvalidPartOrder", 400 }, { "InvalidRequest", 400 },
-		{ "NoSuchBucket", 404 },     { "NoSuchKey", 404 },
-		{ "NoSuchUpload", 404 },     { "PreconditionFailed", 412 },
-		{ "RequestTimeout", 400 },   { "ServiceUnavailable", 503 },
-		{ "SlowDown", 503 },	     { "TooManyRequests", 429 },
+		{ "AccessDenied", 403 },
+		{ "BadDigest", 400 },
+		{ "EntityTooSmall", 400 },
+		{ "InvalidArgument", 400 },
+		{ "InvalidPart", 400 },
+		{ "InvalidPartOrder", 400 },
+		{ "InvalidRequest", 400 },
+		{ "MalformedXML", 400 },
+		{ "NoSuchBucket", 404 },
+		{ "NoSuchKey", 404 },
+		{ "NoSuchUpload", 404 },
+		{ "NotImplemented", 501 },
+		{ "ObjectLockedByBucketPolicy", 403 },
+		{ "PreconditionFailed", 412 },
+		{ "RequestTimeout", 400 },
+		{ "ServiceUnavailable", 503 },
+		{ "SlowDown", 503 },
+		{ "TooManyRequests", 429 },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)

@@ -1,11 +1,10 @@
 /*
  * A batch of removals on its way. R2's answer may be good and name keys that
- * failed: those pass, mostly, and are sent again by themselves.
+ * failed: each key has an end of its own.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -13,8 +12,6 @@
 #include "vfs/removal_impl.h"
 
 enum {
-	TRIES = 6, /* of keys that the answer names as failed */
-	PAUSE_US = 50000,
 	SAY_KEYS = 8, /* logged by name for each batch */
 };
 
@@ -92,6 +89,17 @@ static int send_once(struct vfs *v, struct batch *b, char why[192])
 	return err;
 }
 
+/* Does any wait to be sent again? */
+static bool some_may_pass(struct batch *b)
+{
+	bool any = false;
+
+	list_for_each(n, &b->list)
+		any |= error_may_pass(
+			list_entry(n, struct removal, link)->error);
+	return any;
+}
+
 int removal_send(struct vfs *v, struct batch *b, char why[192])
 {
 	int err;
@@ -99,21 +107,10 @@ int removal_send(struct vfs *v, struct batch *b, char why[192])
 	list_for_each(n, &b->list)
 		list_entry(n, struct removal, link)->error = -EAGAIN;
 	err = check_batch(v, b);
-	for (unsigned i = 0; i < TRIES && !err; i++) {
-		bool again = false;
-
+	if (!err)
 		err = send_once(v, b, why);
-		list_for_each(n, &b->list) {
-			struct removal *m = list_entry(n, struct removal, link);
-
-			if (error_may_pass(m->error))
-				m->error = -EAGAIN;
-			again |= m->error == -EAGAIN;
-		}
-		if (err || !again)
-			break;
-		usleep(PAUSE_US << i);
-	}
+	if (!err && some_may_pass(b))
+		err = -EIO;
 	if (!err || error_may_pass(err))
 		return err;
 	list_for_each(n, &b->list) {

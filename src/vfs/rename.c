@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,8 +24,6 @@
 enum {
 	COPIES = 16,
 	NOREPLACE = 1, /* RENAME_NOREPLACE */
-	DELETE_TRIES = 6,
-	DELETE_PAUSE_US = 50000,
 };
 
 struct side {
@@ -272,44 +269,32 @@ static int copy_page(struct vfs *v, const struct vfs_ctx *ctx,
 	return err ? err : b.error;
 }
 
-static int delete_once(struct vfs *v, const struct vfs_ctx *ctx,
-		       const char **keys, unsigned n, bool last)
-{
-	struct store_req req;
-	int err;
-
-	store_req_init(&req, STORE_DELETE_MANY);
-	req.keys = keys;
-	req.nkeys = n;
-	err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err && req.nfailed) {
-		if (last)
-			log_error("vfs",
-				  "%u of %u keys could not be deleted: %s",
-				  req.nfailed, n, req.why);
-		err = -EAGAIN;
-	}
-	store_req_release(&req);
-	return err;
-}
-
-/* The answer may be good and name keys that failed: these pass, mostly, and
- * deleting the others again does no harm. */
+/* The error of the first key that is not deleted. */
 static int delete_page(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct store_list *list)
 {
 	const char **keys = xcalloc(list->n + 1, sizeof(*keys));
-	int err = list->n ? -EAGAIN : 0;
+	int *errors = xcalloc(list->n + 1, sizeof(*errors));
+	struct store_req req;
+	int err = 0;
 
 	for (unsigned i = 0; i < list->n; i++)
 		keys[i] = list->entries[i].name;
-	for (unsigned i = 0; i < DELETE_TRIES && err == -EAGAIN; i++) {
-		if (i)
-			usleep(DELETE_PAUSE_US << i);
-		err = delete_once(v, ctx, keys, list->n, i == DELETE_TRIES - 1);
-	}
+	store_req_init(&req, STORE_DELETE_MANY);
+	req.keys = keys;
+	req.nkeys = list->n;
+	req.key_errors = errors;
+	if (list->n)
+		err = store_call(v->config.store, &req, ctx->interrupt);
+	if (!err && req.nfailed)
+		log_error("vfs", "%u of %u keys could not be deleted: %s",
+			  req.nfailed, list->n, req.why);
+	for (unsigned i = 0; i < list->n && !err; i++)
+		err = errors[i];
+	store_req_release(&req);
+	free(errors);
 	free(keys);
-	return err == -EAGAIN ? -EIO : err;
+	return err;
 }
 
 int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,

@@ -526,6 +526,39 @@ static void test_results(void)
 	CHECK_INT(errors[2], -EACCES);
 	CHECK_STR(req.why, "f: AccessDenied");
 
+	CASE("keys that failed for now are asked for again, alone");
+	req = (struct store_req){ .op = STORE_DELETE_MANY,
+				  .keys = keys,
+				  .nkeys = 3,
+				  .key_errors = errors };
+	begin(SCRIPT({ .status = 200,
+		       .body = "<DeleteResult><Error><Key>f</Key><Code>"
+			       "AccessDenied</Code></Error><Error><Key>"
+			       "a&lt;b&amp;c</Key><Code>InternalError"
+			       "</Code></Error></DeleteResult>" },
+		     { .status = 500 },
+		     { .status = 200,
+		       .body = "<DeleteResult></DeleteResult>" }));
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	CHECK_STR(fake_http_sent(fake),
+		  "<Delete><Object><Key>a&lt;b&amp;c</Key></Object>"
+		  "<Quiet>true</Quiet></Delete>");
+	end();
+	CHECK_INT(req.nfailed, 1);
+	CHECK_INT(errors[0], 0);
+	CHECK_INT(errors[2], -EACCES);
+	CHECK_STR(req.why, "f: AccessDenied");
+
+	CASE("and no longer than the request may take");
+	begin(SCRIPT({ .status = 200,
+		       .body = "<DeleteResult><Error><Key>f</Key><Code>"
+			       "SlowDown</Code></Error></DeleteResult>" }));
+	req.deadline_ns = clock_mono_ns() + 900 * 1000000ull;
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	end();
+	CHECK_INT(req.nfailed, 1);
+	CHECK_INT(errors[2], -ETIMEDOUT);
+
 	CASE("keys that XML cannot carry are deleted one by one");
 	static const char *const odd[] = { "a", "x\x01", "b\r",
 					   "\xef\xbf\xbe" };
