@@ -40,6 +40,7 @@ struct inode {
 	uint64_t told_size; /* what the kernel was told last */
 	bool reopens; /* an open was refused so that the kernel asks again */
 	int64_t mtime_ns;
+	int64_t ctime_ns, atime_ns; /* 0: as mtime_ns */
 	int64_t checked_ns;
 	int64_t complete_ns; /* directories; see meta_dir */
 	uint64_t cid;
@@ -126,6 +127,8 @@ void inode_count_lookup(struct vfs *v, struct inode *i);
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
 /* What inode_stat said last did not reach the kernel. */
 void inode_untold(struct vfs *v, struct inode *i);
+/* Its content is another one now. */
+void inode_changed_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock);
 mode_t rec_type(struct vfs *v, const struct meta_rec *rec); /* S_IFMT bits */
 void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
 
@@ -134,6 +137,9 @@ void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st);
 MUST_CHECK int inode_key(struct vfs *v, struct inode *i, char *out);
 MUST_CHECK int inode_child_key(struct vfs *v, struct inode *dir,
 			       const char *name, bool is_dir, char *out);
+
+/* A name in the folder was made or removed: its time. */
+void dir_changed(struct vfs *v, struct inode *dir);
 
 /* A folder just made: known to hold nothing. */
 void inode_is_empty(struct vfs *v, struct inode *dir);

@@ -23,11 +23,11 @@ size_t key_object_suffix(const char *name);
 
 /* What x-amz-meta-* say of a file, in the spellings of s3fs and rclone. */
 struct key_meta {
-	bool has_mode, has_uid, has_gid, has_mtime;
+	bool has_mode, has_uid, has_gid, has_mtime, has_ctime, has_atime;
 	mode_t mode; /* with the type bits when known, else 0 type */
 	uid_t uid;
 	gid_t gid;
-	int64_t mtime_ns;
+	int64_t mtime_ns, ctime_ns, atime_ns;
 };
 
 void key_meta_parse(const struct store_meta *meta, struct key_meta *ret);

@@ -169,6 +169,7 @@ enum vfs_set {
 	VFS_SET_GID = 1 << 2,
 	VFS_SET_SIZE = 1 << 3,
 	VFS_SET_MTIME = 1 << 4,
+	VFS_SET_ATIME = 1 << 5,
 };
 
 struct vfs_change {
@@ -177,7 +178,7 @@ struct vfs_change {
 	uid_t uid;
 	gid_t gid;
 	uint64_t size;
-	int64_t mtime_ns;
+	int64_t mtime_ns, atime_ns;
 };
 
 MUST_CHECK int vfs_setattr(struct vfs *v, const struct vfs_ctx *ctx,

@@ -48,15 +48,33 @@ static int call_setattr(struct job *j, const struct vfs_ctx *ctx)
 	return 0;
 }
 
-static void take_time(struct vfs_change *c, const struct stat *st, int set)
+/* The years that nanoseconds and the metadata can hold: 1970 to 2255. */
+static int64_t to_ns(const struct timespec *t)
 {
+	if (t->tv_sec < 0)
+		return 0;
+	if (t->tv_sec > 9000000000)
+		return 9000000000ll * 1000000000;
+	return t->tv_sec * 1000000000ll + t->tv_nsec;
+}
+
+static void take_times(struct vfs_change *c, const struct stat *st, int set)
+{
+	int64_t now = clock_wall_ns();
+
 	if (set & FUSE_SET_ATTR_MTIME_NOW) {
 		c->mask |= VFS_SET_MTIME;
-		c->mtime_ns = clock_wall_ns();
+		c->mtime_ns = now;
 	} else if (set & FUSE_SET_ATTR_MTIME) {
 		c->mask |= VFS_SET_MTIME;
-		c->mtime_ns =
-			st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
+		c->mtime_ns = to_ns(&st->st_mtim);
+	}
+	if (set & FUSE_SET_ATTR_ATIME_NOW) {
+		c->mask |= VFS_SET_ATIME;
+		c->atime_ns = now;
+	} else if (set & FUSE_SET_ATTR_ATIME) {
+		c->mask |= VFS_SET_ATIME;
+		c->atime_ns = to_ns(&st->st_atim);
 	}
 }
 
@@ -78,7 +96,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 	c->uid = st->st_uid;
 	c->gid = st->st_gid;
 	c->size = (uint64_t)st->st_size;
-	take_time(c, st, set);
+	take_times(c, st, set);
 	job_start(&j);
 }
 

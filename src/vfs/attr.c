@@ -5,7 +5,9 @@
  * rclone. On a file that is being written they travel with its content. On a
  * closed one they are one COPY of the object onto itself, put off for a
  * moment, because chmod, chown and utimes come in a row. A folder keeps them
- * on its marker object, by a PUT that is put off in the same way.
+ * on its marker object, by a PUT that is put off in the same way. The times of
+ * change and access are stored where they differ from mtime, as s3fs stores
+ * them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 
 #include "base/clock.h"
 #include "vfs/backing.h"
+#include "base/log.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 #include "vfs/write.h"
@@ -51,7 +54,7 @@ static void set_number(struct store_meta *m, const char *name, uint64_t n)
 	pairs_set(m, name, text);
 }
 
-static void set_time(struct store_meta *m, int64_t ns)
+static void set_time(struct store_meta *m, const char *name, int64_t ns)
 {
 	char text[48];
 
@@ -59,7 +62,7 @@ static void set_time(struct store_meta *m, int64_t ns)
 		ns = 0;
 	snprintf(text, sizeof(text), "%lld.%09lld",
 		 (long long)(ns / 1000000000), (long long)(ns % 1000000000));
-	pairs_set(m, "mtime", text);
+	pairs_set(m, name, text);
 }
 
 void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
@@ -71,7 +74,11 @@ void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
 	set_number(ret, "mode", i->mode);
 	set_number(ret, "uid", i->uid);
 	set_number(ret, "gid", i->gid);
-	set_time(ret, i->mtime_ns);
+	set_time(ret, "mtime", i->mtime_ns);
+	if (i->ctime_ns && i->ctime_ns != i->mtime_ns)
+		set_time(ret, "ctime", i->ctime_ns);
+	if (i->atime_ns && i->atime_ns != i->mtime_ns)
+		set_time(ret, "atime", i->atime_ns);
 	mutex_unlock(&v->lock);
 }
 
@@ -96,6 +103,9 @@ static void apply_locked(struct inode *i, const struct vfs_change *c)
 		i->gid = c->gid;
 	if (c->mask & VFS_SET_MTIME)
 		i->mtime_ns = c->mtime_ns;
+	if (c->mask & VFS_SET_ATIME)
+		i->atime_ns = c->atime_ns;
+	i->ctime_ns = clock_wall_ns();
 }
 
 /* ---- folders ---- */
@@ -237,6 +247,8 @@ static int touch_folder(struct vfs *v, const struct vfs_ctx *ctx,
 		store_meta_release(&pairs);
 		inode_owe(v, i, OWED_ATTR_NS);
 	}
+	if (!err && c->mask & VFS_SET_MTIME)
+		err = meta_dir_changed(v->meta, i->ino, 0);
 	place_put(v, &p);
 	return err;
 }
@@ -265,18 +277,61 @@ static int touch(struct vfs *v, struct inode *i, const struct vfs_change *c)
 	return 0;
 }
 
+/* An access time alone is not worth a request: the cache keeps it, and the
+ * next change takes it along. */
+static void remember_atime(struct vfs *v, struct inode *i, int64_t ns)
+{
+	struct store_meta pairs = { 0 };
+	struct meta_rec rec;
+	struct place p;
+
+	mutex_lock(&v->lock);
+	i->atime_ns = ns;
+	mutex_unlock(&v->lock);
+	if (inode_place(v, i, &p) || !p.parent)
+		return;
+	if (meta_get(v->meta, p.parent->ino, p.name, &rec) == 0) {
+		if (rec.flags & META_HAS_HEADERS &&
+		    !key_meta_unpack(rec.blob, rec.blob_len, &pairs)) {
+			set_time(&pairs, "atime", ns);
+			free(rec.blob);
+			key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
+			if (meta_put(v->meta, p.parent->ino, p.name, &rec,
+				     NULL))
+				log_debug("vfs", "an access time is lost");
+		}
+		store_meta_release(&pairs);
+		meta_rec_release(&rec);
+	}
+	place_put(v, &p);
+}
+
+/* The mount's own folder has no marker: the cache keeps its time. */
+static int touch_root(struct vfs *v, const struct vfs_change *c)
+{
+	if (c->mask & (VFS_SET_MODE | VFS_SET_UID | VFS_SET_GID))
+		return -EPERM;
+	mutex_lock(&v->lock);
+	apply_locked(v->root, c);
+	mutex_unlock(&v->lock);
+	return meta_dir_changed(v->meta, v->root->ino, c->mtime_ns);
+}
+
 static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 			  struct inode *i, const struct vfs_change *c)
 {
-	bool changes, unlinked;
+	bool changes, unlinked, atime;
 	int err;
 
 	mutex_lock(&v->lock);
 	changes = changes_locked(i, c);
+	atime = c->mask & VFS_SET_ATIME && c->atime_ns != i->atime_ns;
 	unlinked = i->unlinked;
-	if (unlinked && changes)
+	if (unlinked && (changes || atime))
 		apply_locked(i, c);
 	mutex_unlock(&v->lock);
+	if (!changes && atime && !unlinked)
+		remember_atime(v, i, c->atime_ns);
 	if (!changes || unlinked)
 		return 0;
 	if (!v->config.writebacks)
@@ -285,9 +340,7 @@ static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 		err = inode_headers(v, ctx, i);
 		return err ? err : touch(v, i, c);
 	}
-	if (i == v->root)
-		return -EPERM;
-	return touch_folder(v, ctx, i, c);
+	return i == v->root ? touch_root(v, c) : touch_folder(v, ctx, i, c);
 }
 
 static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
@@ -321,7 +374,7 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	mutex_lock(&v->lock);
 	if (!err) {
 		i->size = i->told_size = size;
-		i->mtime_ns = clock_wall_ns();
+		inode_changed_locked(v, i);
 	}
 	mutex_unlock(&v->lock);
 	writeback_put(wb);

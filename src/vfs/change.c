@@ -203,8 +203,10 @@ static int create_new(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err)
 		err = vfs_open(v, ctx, i->ino, flags & ~(O_TRUNC | O_CREAT),
 			       ret_file, &keep);
-	if (!err)
+	if (!err) {
+		dir_changed(v, dir);
 		give_entry(v, i, ret);
+	}
 	inode_put(v, i);
 	return err;
 }
@@ -338,6 +340,7 @@ static int make_thing(struct vfs *v, const struct vfs_ctx *ctx,
 		meta_rec_release(&rec);
 		if (t->kind == META_DIR)
 			inode_is_empty(v, i);
+		dir_changed(v, dir);
 		give_entry(v, i, ret);
 	}
 	store_meta_release(&pairs);
@@ -515,6 +518,8 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		err = -EAGAIN;
 	if (!err)
 		err = link_what(v, ctx, i, dir, name, ret);
+	if (!err)
+		dir_changed(v, dir);
 	inode_put(v, dir);
 	inode_put(v, i);
 	return err;
@@ -605,6 +610,8 @@ static int remove_checked(struct vfs *v, const struct vfs_ctx *ctx,
 			err = -EAGAIN;
 		if (!err)
 			err = fn(v, ctx, dir, name, &rec);
+		if (!err)
+			dir_changed(v, dir);
 		meta_rec_release(&rec);
 	}
 	inode_put(v, dir);

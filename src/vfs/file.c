@@ -195,7 +195,7 @@ static int empty(struct vfs *v, struct inode *i)
 	writeback_put(wb);
 	mutex_lock(&v->lock);
 	i->size = i->told_size = 0;
-	i->mtime_ns = clock_wall_ns();
+	inode_changed_locked(v, i);
 	mutex_unlock(&v->lock);
 	inode_publish_name(v, i);
 	return 0;
@@ -591,7 +591,7 @@ static void grown(struct vfs *v, struct inode *i, struct writeback *wb,
 	mutex_lock(&v->lock);
 	*before = i->size;
 	i->size = i->told_size = *after;
-	i->mtime_ns = clock_wall_ns();
+	inode_changed_locked(v, i);
 	i->failed = false;
 	mutex_unlock(&v->lock);
 }

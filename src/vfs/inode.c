@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
 #include "vfs/scan.h"
@@ -32,6 +33,7 @@ struct shown { /* attributes as shown */
 	uid_t uid;
 	gid_t gid;
 	int64_t mtime_ns;
+	int64_t ctime_ns, atime_ns; /* 0: as mtime_ns */
 };
 
 static void shown_from_rec(struct vfs *v, const struct meta_rec *rec,
@@ -58,6 +60,14 @@ static void shown_from_rec(struct vfs *v, const struct meta_rec *rec,
 	a->uid = km.has_uid ? km.uid : c->uid;
 	a->gid = km.has_gid ? km.gid : c->gid;
 	a->mtime_ns = km.has_mtime ? km.mtime_ns : rec->mtime_ns;
+	a->ctime_ns = km.has_ctime ? km.ctime_ns : 0;
+	a->atime_ns = km.has_atime ? km.atime_ns : 0;
+}
+
+static void set_time(struct timespec *t, int64_t ns)
+{
+	t->tv_sec = ns / 1000000000;
+	t->tv_nsec = ns % 1000000000;
 }
 
 static void fill_stat(struct stat *st, uint64_t ino, const struct shown *a,
@@ -72,9 +82,9 @@ static void fill_stat(struct stat *st, uint64_t ino, const struct shown *a,
 	st->st_size = S_ISDIR(a->mode) ? 0 : size;
 	st->st_blocks = (st->st_size + 511) / 512;
 	st->st_blksize = 131072;
-	st->st_mtim.tv_sec = a->mtime_ns / 1000000000;
-	st->st_mtim.tv_nsec = a->mtime_ns % 1000000000;
-	st->st_ctim = st->st_atim = st->st_mtim;
+	set_time(&st->st_mtim, a->mtime_ns);
+	set_time(&st->st_ctim, a->ctime_ns ? a->ctime_ns : a->mtime_ns);
+	set_time(&st->st_atim, a->atime_ns ? a->atime_ns : a->mtime_ns);
 }
 
 mode_t rec_type(struct vfs *v, const struct meta_rec *rec)
@@ -96,11 +106,33 @@ void rec_stat(struct vfs *v, const struct meta_rec *rec, struct stat *st)
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st)
 {
 	mutex_lock(&v->lock);
-	struct shown a = { i->mode, i->uid, i->gid, i->mtime_ns };
+	struct shown a = { i->mode,	i->uid,	     i->gid,
+			   i->mtime_ns, i->ctime_ns, i->atime_ns };
 	uint64_t size = i->told_size = i->size;
+	bool unlinked = i->unlinked;
 	i->reopens = false;
 	mutex_unlock(&v->lock);
 	fill_stat(st, i->ino, &a, size);
+	if (unlinked)
+		st->st_nlink = 0;
+}
+
+void inode_changed_locked(struct vfs *v, struct inode *i)
+{
+	i->mtime_ns = clock_wall_ns();
+	i->ctime_ns = 0;
+}
+
+void dir_changed(struct vfs *v, struct inode *dir)
+{
+	int64_t now;
+
+	mutex_lock(&v->lock);
+	inode_changed_locked(v, dir);
+	now = dir->mtime_ns;
+	mutex_unlock(&v->lock);
+	if (meta_dir_changed(v->meta, dir->ino, now))
+		log_debug("vfs", "the cache keeps no time of a folder");
 }
 
 void inode_untold(struct vfs *v, struct inode *i)
@@ -125,6 +157,8 @@ static void update_locked(struct inode *i, const struct meta_rec *rec,
 	i->uid = a->uid;
 	i->gid = a->gid;
 	i->mtime_ns = a->mtime_ns;
+	i->ctime_ns = a->ctime_ns;
+	i->atime_ns = a->atime_ns;
 	i->size = rec->size;
 	i->checked_ns = rec->checked_ns;
 	i->cid = rec->cid;
@@ -158,7 +192,11 @@ struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
 
 	shown_from_rec(v, rec, &a);
 	if (rec->kind == META_DIR && meta_dir_get(v->meta, rec->ino, &dir))
-		dir.complete_ns = 0;
+		memset(&dir, 0, sizeof(dir));
+	if (dir.changed_ns > a.mtime_ns) {
+		a.mtime_ns = dir.changed_ns;
+		a.ctime_ns = a.ctime_ns > dir.changed_ns ? a.ctime_ns : 0;
+	}
 	mutex_lock(&v->lock);
 	i = find_locked(v, rec->ino);
 	if (!i) {

@@ -148,6 +148,10 @@ void key_meta_parse(const struct store_meta *meta, struct key_meta *ret)
 		ret->gid = n;
 	ret->has_mtime =
 		parse_time(store_meta_get(meta, "mtime"), &ret->mtime_ns);
+	ret->has_ctime =
+		parse_time(store_meta_get(meta, "ctime"), &ret->ctime_ns);
+	ret->has_atime =
+		parse_time(store_meta_get(meta, "atime"), &ret->atime_ns);
 }
 
 void key_meta_pack(const struct store_meta *meta, void **ret, uint32_t *ret_len)

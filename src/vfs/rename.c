@@ -542,8 +542,13 @@ static int rename_resolved(struct vfs *v, const struct vfs_ctx *ctx,
 		return err;
 	if (from->rec.flags & META_SHADOWED)
 		from->key[strlen(from->key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
-	return dir ? rename_dir(v, ctx, from, to) :
-		     rename_file(v, ctx, from, to, flags);
+	err = dir ? rename_dir(v, ctx, from, to) :
+		    rename_file(v, ctx, from, to, flags);
+	if (!err)
+		dir_changed(v, from->dir);
+	if (!err && to->dir != from->dir)
+		dir_changed(v, to->dir);
+	return err;
 }
 
 int vfs_rename(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,

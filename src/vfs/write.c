@@ -111,7 +111,8 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 
 void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret)
 {
-	static const char *const own[] = { "mode", "uid", "gid", "mtime" };
+	static const char *const own[] = { "mode",  "uid",   "gid",
+					   "mtime", "ctime", "atime" };
 	struct meta_rec rec;
 
 	memset(ret, 0, sizeof(*ret));
