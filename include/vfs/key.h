@@ -30,6 +30,9 @@ struct key_meta {
 	int64_t mtime_ns, ctime_ns, atime_ns;
 };
 
+/* Is the pair one that stat shows (mode, owner, times)? */
+bool key_meta_is_attribute(const char *name);
+
 void key_meta_parse(const struct store_meta *meta, struct key_meta *ret);
 
 /* The pairs as bytes for the cache (name NUL value NUL ...), and back. */

@@ -104,6 +104,7 @@ void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret);
 void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret);
 void pairs_set(struct store_meta *m, const char *name, const char *value);
 void pairs_unset(struct store_meta *m, const char *name);
+void pairs_unset_attributes(struct store_meta *m); /* what stat shows */
 
 /* A folder's attributes to its marker, now; or if they are owed; or nobody
  * will any more, and nobody is. */

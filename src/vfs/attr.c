@@ -15,20 +15,24 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "vfs/backing.h"
 #include "base/log.h"
+#include "vfs/backing.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 #include "vfs/write.h"
 
 /* ---- pairs ---- */
 
-void pairs_unset(struct store_meta *m, const char *name)
+/* name NULL: those that stat shows */
+static void unset(struct store_meta *m, const char *name)
 {
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < m->n; i++) {
-		if (strcmp(m->pairs[i].name, name) == 0) {
+		const char *has = m->pairs[i].name;
+
+		if (name ? strcmp(has, name) == 0 :
+			   key_meta_is_attribute(has)) {
 			free(m->pairs[i].name);
 			free(m->pairs[i].value);
 		} else {
@@ -36,6 +40,16 @@ void pairs_unset(struct store_meta *m, const char *name)
 		}
 	}
 	m->n = kept;
+}
+
+void pairs_unset(struct store_meta *m, const char *name)
+{
+	unset(m, name);
+}
+
+void pairs_unset_attributes(struct store_meta *m)
+{
+	unset(m, NULL);
 }
 
 void pairs_set(struct store_meta *m, const char *name, const char *value)

@@ -132,6 +132,17 @@ static bool parse_time(const char *s, int64_t *ret_ns)
 	return true;
 }
 
+bool key_meta_is_attribute(const char *name)
+{
+	static const char *const names[] = { "mode",  "uid",   "gid",
+					     "mtime", "ctime", "atime" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 void key_meta_parse(const struct store_meta *meta, struct key_meta *ret)
 {
 	uint64_t n;

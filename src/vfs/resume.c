@@ -70,12 +70,7 @@ static void restore_attributes(struct inode *i, const struct journal_rec *rec)
 		i->mtime_ns = km.mtime_ns;
 	i->ctime_ns = km.has_ctime ? km.ctime_ns : 0;
 	i->atime_ns = km.has_atime ? km.atime_ns : 0;
-	pairs_unset(&pairs, "mode");
-	pairs_unset(&pairs, "uid");
-	pairs_unset(&pairs, "gid");
-	pairs_unset(&pairs, "mtime");
-	pairs_unset(&pairs, "ctime");
-	pairs_unset(&pairs, "atime");
+	pairs_unset_attributes(&pairs);
 	i->pairs = pairs;
 }
 

@@ -111,8 +111,6 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 
 void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret)
 {
-	static const char *const own[] = { "mode",  "uid",   "gid",
-					   "mtime", "ctime", "atime" };
 	struct meta_rec rec;
 
 	memset(ret, 0, sizeof(*ret));
@@ -121,8 +119,7 @@ void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret)
 	if (key_meta_unpack(rec.blob, rec.blob_len, ret))
 		memset(ret, 0, sizeof(*ret));
 	meta_rec_release(&rec);
-	for (unsigned k = 0; k < ARRAY_SIZE(own); k++)
-		pairs_unset(ret, own[k]);
+	pairs_unset_attributes(ret);
 }
 
 struct writeback *inode_staged(struct vfs *v, struct inode *i)

@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "vfs/key.h"
 #include "vfs/write.h"
 
@@ -137,7 +138,7 @@ static void pairs_from_meta(const struct store_meta *meta, struct pairs *ps)
 
 		if (strcmp(m->name, "xattr") == 0)
 			parse_s3fs(m->value, ps);
-		else if (m->name[0] != ':')
+		else if (m->name[0] != ':' && !key_meta_is_attribute(m->name))
 			pairs_add(ps, xasprintf("user.%s", m->name),
 				  xstrdup(m->value), strlen(m->value));
 	}
@@ -422,6 +423,7 @@ static int apply_change(struct vfs *v, struct inode *i, const char *name,
 		struct store_meta old = i->pairs;
 
 		i->pairs = fresh;
+		i->ctime_ns = clock_wall_ns();
 		fresh = old;
 		writers = i->writers > 0;
 	}

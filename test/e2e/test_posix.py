@@ -1,6 +1,7 @@
 """What POSIX says of times, links, and files in use, on a mount over r2sim."""
 
 import os
+import shutil
 import threading
 import time
 import unittest
@@ -120,6 +121,31 @@ class Times(Posix):
         self.assertEqual(self.times("f")[:2], (0, 0))
         os.utime(p, (2**40, 2**40))
         self.assertEqual(self.times("f")[1], 9 * 10**18)
+
+
+class Attributes(Posix):
+    def test_what_stat_shows_is_no_extended_attribute(self):
+        p, q = self.make("f", b"some"), self.make("g", b"some")
+        os.chmod(p, 0o600)
+        os.setxattr(p, "user.own", b"1")
+        shutil.copystat(p, q)
+        for name in (p, q):
+            self.assertIn("user.own", os.listxattr(name))
+            self.assertNotIn("user.mode", os.listxattr(name))
+        os.setxattr(p, "user.mode", b"x")
+        self.assertEqual(os.getxattr(p, "user.mode"), b"x")
+        self.assertEqual(os.stat(p).st_mode & 0o777, 0o600)
+        os.removexattr(p, "user.mode")
+        self.assertNotIn("user.mode", os.listxattr(p))
+
+    def test_changing_one_changes_ctime(self):
+        p = self.make("f", b"some")
+        before = os.stat(p)
+        time.sleep(0.02)
+        os.setxattr(p, "user.own", b"1")
+        after = os.stat(p)
+        self.assertGreater(after.st_ctime_ns, before.st_ctime_ns)
+        self.assertEqual(after.st_mtime_ns, before.st_mtime_ns)
 
 
 class InUse(Posix):
