@@ -325,6 +325,8 @@ static int serve(struct session *s)
 	err = loop(s);
 	vfs_listen(s->context->vfs, NULL, NULL);
 	wait_for_replies(s);
+	/* wake_loop may ask where nobody answers any more: this ends it. */
+	fuse_session_unmount(s->se);
 	atomic_store(&s->over, true);
 	pthread_kill(s->signals, SIGUSR2);
 	pthread_join(s->signals, NULL);

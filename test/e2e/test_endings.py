@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 import unittest
 
@@ -56,6 +57,20 @@ class Endings(Case):
             m.read("f/x")
             os.kill(m.pid, sig)
             self.ends(m)
+
+    def test_signal_while_others_ask(self):
+        ask = ("import os, sys\nwhile True: os.statvfs(sys.argv[1])")
+        for _ in range(4):
+            m = self.mount()
+            askers = [subprocess.Popen([sys.executable, "-c", ask, m.path],
+                                       stderr=subprocess.DEVNULL)
+                      for _ in range(4)]
+            time.sleep(0.3)
+            os.kill(m.pid, signal.SIGTERM)
+            self.ends(m)
+            for p in askers:
+                p.kill()
+                p.wait()
 
     def test_signal_while_busy(self):
         m, p = self.blocked("op=GET key=f/x action=delay:20000", "cat",
