@@ -252,8 +252,9 @@ bool vfs_file_knows(struct vfs_file *f, pid_t thread);
 void vfs_file_note(struct vfs_file *f, pid_t thread, pid_t process);
 bool vfs_file_used_by(struct vfs_file *f, pid_t process);
 
-/* On close and fsync: see write.c for what is promised. */
-MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx);
+/* On close and fsync (sync): see write.c for what is promised. */
+MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx,
+			 bool sync);
 
 /* What was removed below the directory is gone from R2 on return, and R2 has
  * its attributes. */

@@ -45,9 +45,10 @@ MUST_CHECK int inode_stage(struct vfs *v, struct inode *i, bool empty,
 struct writeback *inode_staged(struct vfs *v, struct inode *i);
 
 /* R2 holds (or, where that is the promise, the journal owes) what was
- * written. Logs a failure once and keeps the bytes. */
+ * written. Logs a failure once and keeps the bytes. What the journal owes of a
+ * temporary name survives a power cut only with sync. */
 MUST_CHECK int inode_flush(struct vfs *v, const struct vfs_ctx *ctx,
-			   struct inode *i);
+			   struct inode *i, bool sync);
 /* R2 holds it under its name on return, whatever the mode. */
 MUST_CHECK int inode_store(struct vfs *v, const struct vfs_ctx *ctx,
 			   struct inode *i);

@@ -358,23 +358,32 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		fuse_reply_write(req, size);
 }
 
-static int call_flush(struct job *j, const struct vfs_ctx *ctx)
+static int flush(struct job *j, const struct vfs_ctx *ctx, bool sync)
 {
-	int err = vfs_flush(file_of(&j->fi), ctx);
+	int err = vfs_flush(file_of(&j->fi), ctx, sync);
 
 	if (!err)
 		reply_done(j);
 	return err;
 }
 
-static void start_flush(fuse_req_t req, fuse_ino_t ino,
-			struct fuse_file_info *fi)
+static int call_flush(struct job *j, const struct vfs_ctx *ctx)
 {
-	struct job j = { .req = req,
-			 .call = call_flush,
-			 .ino = ino,
-			 .stores = true,
-			 .fi = *fi };
+	return flush(j, ctx, false);
+}
+
+static int call_fsync(struct job *j, const struct vfs_ctx *ctx)
+{
+	return flush(j, ctx, true);
+}
+
+static void start_flush(fuse_req_t req, fuse_ino_t ino,
+			struct fuse_file_info *fi,
+			int (*call)(struct job *j, const struct vfs_ctx *ctx))
+{
+	struct job j = {
+		.req = req, .call = call, .ino = ino, .stores = true, .fi = *fi
+	};
 
 	job_start(&j);
 }
@@ -386,7 +395,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	ops_enter_uncounted(req);
 	if (vfs_file_knows(f, fuse_req_ctx(req)->pid) ||
 	    vfs_file_used_by(f, caller_process(fuse_req_ctx(req)->pid))) {
-		start_flush(req, ino, fi);
+		start_flush(req, ino, fi, call_flush);
 		return;
 	}
 	ops_enter(req);
@@ -396,7 +405,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	      struct fuse_file_info *fi)
 {
-	start_flush(req, ino, fi);
+	start_flush(req, ino, fi, call_fsync);
 }
 
 static int call_fsyncdir(struct job *j, const struct vfs_ctx *ctx)

@@ -394,7 +394,7 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	writeback_put(wb);
 	inode_publish_name(v, i);
 	if (!err && !writers) {
-		err = inode_flush(v, ctx, i);
+		err = inode_flush(v, ctx, i, false);
 		if (err)
 			inode_abandon(v, i);
 		else

@@ -563,7 +563,7 @@ static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
 		return;
 	temporary = name_is_temporary(v, p.name);
 	place_put(v, &p);
-	if (temporary || v->config.journal_close)
+	if (v->config.journal_close)
 		writeback_flush_start(wb, from, to - from);
 	if (temporary || v->config.journal_close || after < STREAM_FROM ||
 	    inode_key(v, i, key))
@@ -752,9 +752,9 @@ bool vfs_file_used_by(struct vfs_file *f, pid_t process)
 	return used;
 }
 
-int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx)
+int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx, bool sync)
 {
-	return f->writable ? inode_flush(f->v, ctx, f->inode) : 0;
+	return f->writable ? inode_flush(f->v, ctx, f->inode, sync) : 0;
 }
 
 int vfs_readlink(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,

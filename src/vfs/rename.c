@@ -55,17 +55,20 @@ void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 	inode_put(v, old);
 }
 
-/* Nothing of i is in R2 and nothing was promised: the name alone changes. The
- * upload will replace what is at the new key now. */
+/* Nothing of i is in R2 and nothing was promised, or the journal keeps the
+ * promise: the name alone changes. The upload will replace what is at the new
+ * key now. */
 static bool move_locally(struct vfs *v, struct inode *i, const struct side *to)
 {
+	bool temporary = name_is_temporary(v, to->name);
 	bool local;
 
 	mutex_lock(&v->lock);
 	local = i->wb && !(i->etag && *i->etag) &&
-		((i->writers > 0 && !i->deferred) ||
-		 name_is_temporary(v, to->name));
+		((i->writers > 0 && !i->deferred) || temporary ||
+		 v->config.journal_close);
 	if (local) {
+		i->deferred = i->deferred && temporary;
 		free(i->etag);
 		i->etag = xstrdup(to->exists ? to->rec.etag : "");
 	}
@@ -136,6 +139,14 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
+static void owe_again(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool deferred = i->deferred;
+	mutex_unlock(&v->lock);
+	inode_owe(v, i, deferred ? OWED_TEMP_NS : OWED_JOURNAL_NS);
+}
+
 static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct side *from, const struct side *to,
 		       unsigned flags)
@@ -158,7 +169,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 			inode_publish_name(v, i);
 	}
 	if (owed && (err || local))
-		inode_owe(v, i, OWED_TEMP_NS);
+		owe_again(v, i);
 	if (local)
 		inode_rejournal(v, i);
 	inode_end(v, i);

@@ -559,11 +559,12 @@ static void owe_flushed(struct vfs *v, struct inode *i, bool temporary)
 		inode_owe(v, i, temporary ? OWED_TEMP_NS : OWED_JOURNAL_NS);
 }
 
-int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		bool sync)
 {
 	struct writeback *wb = inode_staged(v, i);
 	struct place p;
-	bool temporary;
+	bool temporary, durable = sync || v->config.journal_close;
 	int err;
 
 	if (!wb)
@@ -578,8 +579,9 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		mutex_lock(&v->lock);
 		i->deferred = temporary;
 		mutex_unlock(&v->lock);
-		err = ctx->nowait ? -EAGAIN :
-				    record(v, i, wb, JOURNAL_OWED, true, NULL);
+		err = ctx->nowait ?
+			      -EAGAIN :
+			      record(v, i, wb, JOURNAL_OWED, durable, NULL);
 		if (!err) {
 			inode_publish_name(v, i);
 			owe_flushed(v, i, temporary);

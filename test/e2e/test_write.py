@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from harness import BUCKET, R2FS, Case, run
+from harness import BUCKET, R2FS, Case, run, wait_until
 from test_programs import Writing
 
 
@@ -391,6 +391,8 @@ class Crashes(Writing):
         with open(f"{self.m.path}/x.tmp") as f:
             self.assertEqual(f.read(), "owed")
         os.rename(f"{self.m.path}/x.tmp", f"{self.m.path}/x")
+        if self.options:
+            wait_until(lambda: "x" in self.keys())
         self.assertEqual(self.body("x"), b"owed")
         line = run(R2FS, "recover", "list", self.m.path).stdout
         self.assertIn("half", line)
@@ -424,6 +426,21 @@ class CrashesOfJournalClose(Crashes):
         for i in range(60):
             self.assertEqual(self.body(f"f{i}"), bytes([i]) * 100000)
 
+    def test_what_was_renamed_stays_renamed(self):
+        for i in range(40):
+            with open(f"{self.m.path}/f{i}.partial", "wb") as f:
+                f.write(bytes([i]) * 1000)
+            os.rename(f"{self.m.path}/f{i}.partial", f"{self.m.path}/f{i % 20}")
+        os.rename(f"{self.m.path}/f0", f"{self.m.path}/g")
+        self.kill()
+        self.m.start()
+        names = ["g"] + [f"f{i}" for i in range(1, 20)]
+        self.assertEqual(sorted(os.listdir(self.m.path)), sorted(names))
+        self.m.unmount()
+        self.assertEqual(self.keys(), sorted(names))
+        self.assertEqual(self.body("g"), b"\x14" * 1000)
+        self.assertEqual(self.body("f1"), b"\x15" * 1000)
+
 
 class ResumedUpload(Case):
     """On r2sim, which counts what arrives and can be slow."""
@@ -445,6 +462,23 @@ class ResumedUpload(Case):
                 return
             time.sleep(0.05)
         self.fail("no part was uploaded")
+
+    def test_a_rename_before_the_upload_waits_for_nothing(self):
+        m = self.mount("--writeback")
+        os.mkdir(m.path + "/d")
+        self.server.faults("op=PUT action=delay:3000")
+        before = self.server.stats()["total"]
+
+        def write():
+            for i in range(30):
+                with open(f"{m.path}/d/{i}.partial", "wb") as f:
+                    f.write(b"x" * 1000)
+                os.rename(f"{m.path}/d/{i}.partial", f"{m.path}/d/{i}")
+
+        self.within(3, write)
+        self.server.faults("")
+        m.unmount()
+        self.assertEqual(self.server.stats()["total"] - before, 30)
 
     def test_an_owed_upload_goes_on_where_it_was(self):
         m = self.mount("--writeback", "--part-size", "5M")
