@@ -50,8 +50,10 @@ struct r2 {
 	struct sigv4_cache keys;
 	struct tasks *workers;
 	uint64_t deadline_ns;
+	uint64_t patience_ns; /* 0: a read has its whole deadline */
 	uint32_t stall_ms;
 	unsigned max_window;
+	bool heard; /* atomic: the server has answered something */
 	struct mutex lock;
 	struct cond idle;
 	/* guarded by lock */
@@ -96,6 +98,8 @@ struct op {
 	unsigned odd_at; /* DELETE_MANY: keys before it need no single delete */
 	bool *settled; /* DELETE_MANY asked again: keys that need it not */
 	uint64_t again_ns; /* and how long to wait before */
+	uint64_t unheard_ns; /* by which the deadline is put off once the
+			      * server answers */
 	bool creds_tried, skew_tried, encoding_tried;
 	bool wrong_answer; /* refused in on_head: see why */
 	bool maybe_done; /* a write the server may have done unheard */

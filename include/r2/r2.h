@@ -22,6 +22,8 @@ struct r2_config {
 	const char *bucket;
 	const char *region; /* default "auto" */
 	uint64_t deadline_ms; /* whole operation, default 30000 */
+	uint32_t patience_ms; /* a read to which no answer has begun; 0: as long
+			       * as any operation */
 	uint32_t stall_ms; /* an attempt without progress, default 10000 */
 	unsigned max_in_flight; /* default 64 */
 };

@@ -15,6 +15,8 @@
 #include "r2/op.h"
 #include "r2/shape.h"
 
+#define NAME_NS 5000000000ull
+
 enum { MIN_WINDOW = 4, STALE_TRIES = 3 };
 
 /* ---- judging ---- */
@@ -128,6 +130,17 @@ static struct verdict judge(struct op *op)
 	return judge_status(op);
 }
 
+/* A name that does not resolve is most often mistyped, until it was right. */
+static uint64_t retry_until(const struct op *op, struct verdict v)
+{
+	uint64_t name = op->started_ns + NAME_NS;
+
+	if (v.error == -EHOSTUNREACH && name < op->deadline_ns &&
+	    !__atomic_load_n(&op->r2->heard, __ATOMIC_RELAXED))
+		return name;
+	return op->deadline_ns;
+}
+
 bool op_may_retry(struct op *op, struct verdict v, uint64_t delay)
 {
 	bool once;
@@ -146,7 +159,7 @@ bool op_may_retry(struct op *op, struct verdict v, uint64_t delay)
 		op->skew_tried = true;
 		return once;
 	default:
-		return clock_mono_ns() + delay < op->deadline_ns;
+		return clock_mono_ns() + delay < retry_until(op, v);
 	}
 }
 
@@ -294,6 +307,17 @@ static void begin_delete_many(struct op *op)
 		op_next_odd(op);
 }
 
+static void limit_patience(struct op *op)
+{
+	uint64_t until = clock_mono_ns() + op->r2->patience_ns;
+
+	if (!op->r2->patience_ns || op->fixed_deadline ||
+	    op_is_write(op->req) || until >= op->deadline_ns)
+		return;
+	op->unheard_ns = op->deadline_ns - until;
+	op->deadline_ns = op->flight->http.deadline_ns = until;
+}
+
 void op_attempt(struct op *op)
 {
 	struct r2 *r2 = op->r2;
@@ -309,6 +333,7 @@ void op_attempt(struct op *op)
 			return;
 		}
 		begin_delete_many(op);
+		limit_patience(op);
 	}
 	op->wrong_answer = false;
 	op->settled_why[0] = 0;

@@ -314,6 +314,7 @@ int r2_create(const struct r2_config *config, struct http *http,
 	r2->workers = tasks_create("r2fs-r2", WORKERS);
 	r2->deadline_ns = (config->deadline_ms ? config->deadline_ms : 30000) *
 			  1000000ull;
+	r2->patience_ns = config->patience_ms * 1000000ull;
 	r2->stall_ms = config->stall_ms ? config->stall_ms : 10000;
 	r2->max_window = config->max_in_flight ? config->max_in_flight : 64;
 	r2->window = r2->max_window;

@@ -223,6 +223,10 @@ int op_on_head(struct http_req *http)
 
 	if (!op)
 		return -ECANCELED;
+	__atomic_store_n(&op->r2->heard, true, __ATOMIC_RELAXED);
+	op->deadline_ns += op->unheard_ns;
+	op->unheard_ns = 0;
+	http->deadline_ns = op->deadline_ns;
 	op->expect = UINT64_MAX;
 	if (op->req->op == STORE_GET && !op->variant.as_head &&
 	    (http->status == 200 || http->status == 206))

@@ -1035,6 +1035,40 @@ static void test_memory(void)
 
 /* ---- time ---- */
 
+#define UNRESOLVED \
+	{ \
+		.error = -EHOSTUNREACH, .takes_ms = 3000 \
+	}
+#define HEADS "ETag: \"" ETAG "\"\nContent-Length: 5"
+
+static void test_patience(void)
+{
+	struct r2_config config = { .endpoint = "https://r2.example",
+				    .bucket = "bkt",
+				    .patience_ms = 5000 };
+	struct store_req req = { .op = STORE_HEAD, .key = "k" };
+	uint64_t start;
+
+	CASE("the patience with a server that says nothing");
+	fake = fake_http_create(
+		SCRIPT({ .status = 200, .takes_ms = 20000, .headers = HEADS }));
+	if (r2_create(&config, fake_http_http(fake), creds, &store))
+		BUG("r2_create");
+	start = fake_http_now_ms();
+	CHECK_INT(fake_http_call(fake, store, &req), -ETIMEDOUT);
+	CHECK_INT(fake_http_now_ms() - start, 5000);
+	end();
+
+	CASE("one that says something has the whole deadline");
+	fake = fake_http_create(
+		SCRIPT({ .status = 500 },
+		       { .status = 200, .takes_ms = 20000, .headers = HEADS }));
+	if (r2_create(&config, fake_http_http(fake), creds, &store))
+		BUG("r2_create");
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	end();
+}
+
 static void test_deadlines(void)
 {
 	struct store_req req = { .op = STORE_MPU_PART,
@@ -1081,6 +1115,22 @@ static void test_deadlines(void)
 	end();
 	close(req.body.fd);
 
+	CASE("a name that does not resolve is soon given up");
+	req = (struct store_req){ .op = STORE_HEAD, .key = "k" };
+	begin(SCRIPT(UNRESOLVED, UNRESOLVED));
+	start = fake_http_now_ms();
+	CHECK_INT(fake_http_call(fake, store, &req), -EHOSTUNREACH);
+	CHECK(fake_http_now_ms() - start <= 6500);
+	end();
+
+	CASE("unless it resolved before");
+	begin(SCRIPT({ .status = 404 }, UNRESOLVED, UNRESOLVED, UNRESOLVED,
+		     UNRESOLVED, UNRESOLVED, UNRESOLVED,
+		     { .status = 200, .headers = HEADS }));
+	CHECK_INT(fake_http_call(fake, store, &req), -ENOENT);
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	end();
+
 	CASE("waiting between attempts ends at the deadline");
 	req = request(PUT_ANY);
 	begin(SCRIPT({ .status = 500, .takes_ms = 29000 },
@@ -1111,6 +1161,7 @@ int main(void)
 	test_results();
 	test_fates();
 	test_memory();
+	test_patience();
 	test_deadlines();
 	creds_destroy(creds);
 	return check_done();
