@@ -28,7 +28,7 @@ struct config { /* strings are owned */
 	char *preset;
 	uint64_t uid, gid, file_mode, dir_mode, umask;
 	bool read_only, allow_other, io_uring, foreground;
-	bool writeback;
+	bool writeback, offline_ok;
 	uint64_t part_size; /* 0: chosen by size */
 	char *temporary_names, *lock_names;
 	bool sloppy; /* unknown -o words are ignored (mount -s) */

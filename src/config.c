@@ -190,6 +190,13 @@ static const struct option options[] = {
 	  AT(ahead_files),
 	  0,
 	  64 },
+	{ { "offline-ok", NULL, NULL, NULL,
+	    "while R2 cannot be reached, show what is cached as it was last "
+	    "seen, however old; reads give up after 5 seconds without an "
+	    "answer" },
+	  FLAG,
+	  AT(offline_ok),
+	  ANY },
 	{ { "deadline", "TIME", "30", NULL,
 	    "longest time of one request with its retries" },
 	  DURATION,

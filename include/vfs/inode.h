@@ -97,6 +97,7 @@ struct vfs {
 	struct map flights; /* lookups on the wire, by (parent, name) */
 	struct inode *root;
 	struct ahead *ahead; /* NULL: off */
+	struct offline *offline; /* NULL: not asked for */
 	struct vfs_stats stats; /* guarded by lock */
 	void (*listener)(uint64_t ino, void *arg); /* guarded by lock */
 	void *listener_arg;

@@ -50,6 +50,7 @@ struct vfs_config {
 	mode_t umask; /* cleared from every mode shown */
 	struct writebacks *writebacks; /* NULL: read-only */
 	bool journal_close; /* --writeback: close ends at the journal */
+	bool offline_ok; /* see vfs/offline.h */
 	const char
 		*locks; /* the same, of files that O_EXCL takes in R2 at once */
 	const char *temporary; /* name patterns (fnmatch), by colons, of

@@ -32,6 +32,7 @@ enum {
 	DISK_THREADS = 2,
 	WHY = 1024,
 	DRAIN_MS = 60000,
+	PATIENCE_MS = 5000, /* with --offline-ok */
 };
 
 static void say(struct mount *m, const char *fmt, ...) PRINTF(2, 3);
@@ -141,6 +142,7 @@ static int build_store(struct mount *m, char *why)
 				.bucket = c->bucket,
 				.region = c->region,
 				.deadline_ms = c->deadline_ns / 1000000,
+				.patience_ms = c->offline_ok ? PATIENCE_MS : 0,
 				.max_in_flight = c->max_connections };
 	int err = creds_create(&cc, &m->creds, why, WHY);
 
@@ -220,6 +222,7 @@ static int build_vfs(struct mount *m, char *why)
 				 .dir_mode = c->dir_mode,
 				 .umask = c->umask,
 				 .journal_close = c->writeback,
+				 .offline_ok = c->offline_ok,
 				 .temporary = c->temporary_names,
 				 .locks = c->lock_names };
 	int err;

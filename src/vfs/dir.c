@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "vfs/inode.h"
+#include "vfs/offline.h"
 #include "vfs/scan.h"
 #include "vfs/write.h"
 
@@ -99,8 +100,7 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 
 	mutex_lock(&v->lock);
 	complete = d->inode->unlinked ||
-		   ttl_left(d->inode->complete_ns, v->config.metadata_ttl_ns) >
-			   0;
+		   ttl_left(d->inode->complete_ns, offline_ttl(v)) > 0;
 	staged = d->inode->staged > 0;
 	mutex_unlock(&v->lock);
 	if (!complete && staged)
@@ -174,6 +174,15 @@ static int advance(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	return 1;
 }
 
+/* R2 does not answer, and what it said before will do. */
+static bool take_cached(struct vfs_dir *d, int err)
+{
+	mutex_lock(&d->v->lock);
+	bool known = d->inode->complete_ns > 0;
+	mutex_unlock(&d->v->lock);
+	return known && d->scan && offline_begin(d->v, err);
+}
+
 /* The batch that holds position pos, pulling forward; NULL at the end. */
 static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 			      uint64_t pos, int *err)
@@ -191,7 +200,7 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 		if (d->ended)
 			return NULL;
 		*err = advance(d, ctx);
-		if (*err == -ESTALE) {
+		if (*err == -ESTALE || (*err < 0 && take_cached(d, *err))) {
 			rewind_dir(d);
 			*err = start(d, ctx);
 		} else if (*err > 0) {
@@ -235,10 +244,10 @@ static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
 	i = inode_from_rec(v, d->inode, m->name, &m->rec);
 	inode_count_lookup(v, i);
 	inode_stat(v, i, &e.entry.st);
-	e.entry.ttl_ns =
-		m->rec.flags & META_STAGED ?
-			v->config.metadata_ttl_ns :
-			ttl_left(m->rec.checked_ns, v->config.metadata_ttl_ns);
+	e.entry.ttl_ns = m->rec.flags & META_STAGED ?
+				 v->config.metadata_ttl_ns :
+				 offline_told(v, ttl_left(m->rec.checked_ns,
+							  offline_ttl(v)));
 	bool fits = emit(&e, arg);
 	if (!fits)
 		inode_untold(v, i);

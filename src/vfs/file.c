@@ -29,6 +29,7 @@
 #include "base/clock.h"
 #include "vfs/ahead.h"
 #include "vfs/backing.h"
+#include "vfs/offline.h"
 #include "vfs/write.h"
 
 enum { USERS = 8 };
@@ -146,7 +147,7 @@ static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (force && ctx->nowait)
 		return -EAGAIN;
 	err = inode_refresh(v, ctx, i, force);
-	if (!err && doubted)
+	if (!err && doubted && !offline_is(v))
 		set_doubt(v, i, false);
 	if (!err && write)
 		err = inode_headers(v, ctx, i);

@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/scan.h"
 #include "vfs/write.h"
@@ -254,7 +255,7 @@ int64_t dir_ttl(struct vfs *v, struct inode *dir)
 	mutex_lock(&v->lock);
 	int64_t complete = dir->complete_ns;
 	mutex_unlock(&v->lock);
-	return ttl_left(complete, v->config.metadata_ttl_ns);
+	return ttl_left(complete, offline_ttl(v));
 }
 
 static bool ascii(const char *s)
@@ -368,7 +369,7 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 static bool known(struct vfs *v, struct inode *dir, const char *name,
 		  struct meta_rec *ret, bool *have, int64_t *ttl, int *err)
 {
-	int64_t max = v->config.metadata_ttl_ns;
+	int64_t max = offline_ttl(v);
 
 	*have = meta_get(v->meta, dir->ino, name, ret) == 0;
 	if (*have && ret->kind == META_FILE && inode_is_held(v, ret->ino)) {
@@ -386,7 +387,7 @@ static bool known(struct vfs *v, struct inode *dir, const char *name,
 	}
 	*ttl = *have ? ttl_left(ret->checked_ns,
 				ret->kind == META_ABSENT ?
-					v->config.negative_ttl_ns :
+					offline_negative_ttl(v) :
 					max) :
 		       0;
 	if (*have && ret->kind != META_ABSENT && *ttl > 0) {
@@ -408,14 +409,18 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 {
 	struct flight f = { .parent = dir->ino, .name = name };
 	struct meta_rec old;
+	int err, unreachable = 0;
 	bool have, again;
-	int err;
 
 	for (bool asked = false;;) {
 		memset(&old, 0, sizeof(old));
 		if (known(v, dir, name, &old, &have, ret_ttl, &err) &&
 		    (!force || asked || (have && inode_is_held(v, old.ino))))
 			break;
+		if (unreachable) {
+			err = unreachable;
+			break;
+		}
 		if (ctx->nowait) {
 			err = -EAGAIN;
 			break;
@@ -432,6 +437,11 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		err = ask(v, ctx, dir, name, have ? &old : NULL, ret);
 		flight_end(v, &f);
 		meta_rec_release(&old);
+		if (err && !ctx->guess && offline_begin(v, err)) {
+			unreachable = err;
+			asked = true;
+			continue;
+		}
 		if (err)
 			return err;
 		*ret_ttl = ret->kind == META_ABSENT ?
@@ -479,8 +489,7 @@ int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 
 	mutex_lock(&v->lock);
 	local = i == v->root || i->wb || i->unlinked ||
-		(!force &&
-		 ttl_left(i->checked_ns, v->config.metadata_ttl_ns) > 0);
+		(!force && ttl_left(i->checked_ns, offline_ttl(v)) > 0);
 	mutex_unlock(&v->lock);
 	if (local)
 		return 0;

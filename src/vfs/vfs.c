@@ -7,6 +7,7 @@
 #include "vfs/ahead.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/scan.h"
 
@@ -43,6 +44,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 		v->removals = removals_create(v);
 	v->root = inode_from_rec(v, NULL, "", &root);
 	v->ahead = ahead_create(v);
+	v->offline = offline_create(v);
 	*ret = v;
 	return 0;
 }
@@ -63,6 +65,7 @@ void vfs_destroy(struct vfs *v)
 		return;
 	removals_destroy(v->removals);
 	ahead_destroy(v->ahead);
+	offline_destroy(v->offline);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);
@@ -84,6 +87,8 @@ int vfs_probe(struct vfs *v, struct store_req *req)
 
 	scan_page_put(s, page);
 	scan_put(v, s);
+	if (err && v->root->complete_ns && offline_begin(v, err))
+		err = 0;
 	return err;
 }
 
@@ -108,6 +113,7 @@ static int lookup(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	if (!key_name_ok(name, strlen(name)))
 		return -ENOENT;
 	err = name_resolve(v, ctx, dir, name, false, &rec, &ret->ttl_ns);
+	ret->ttl_ns = offline_told(v, ret->ttl_ns);
 	if (err == -ENOENT) {
 		ahead_missing(v, dir, name);
 		ret->negative = true;
@@ -158,8 +164,8 @@ int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		inode_stat(v, i, &ret->st);
 		ret->ttl_ns = i == v->root ?
 				      v->config.metadata_ttl_ns :
-				      ttl_left(i->checked_ns,
-					       v->config.metadata_ttl_ns);
+				      ttl_left(i->checked_ns, offline_ttl(v));
+		ret->ttl_ns = offline_told(v, ret->ttl_ns);
 	}
 	inode_put(v, i);
 	return err;
