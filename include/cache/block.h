@@ -68,6 +68,10 @@ void content_distrust(struct content *c, uint64_t off, uint64_t n);
 MUST_CHECK int content_keep(struct content *c, int *ret_fd);
 void content_unkeep(struct content *c);
 
+/* Nothing of the content is evicted from spare until the same with false; the
+ * caller's handle stays open meanwhile. Nests. For content about to be read. */
+void content_spare(struct content *c, bool spare);
+
 /*
  * In place of the unkeep: takes the file out of the cache, whose content is
  * missing then, and gives its descriptor to the caller to change and close.

@@ -83,6 +83,7 @@ struct content {
 	struct mutex lock;
 	/* guarded by lock */
 	unsigned pins; /* of all extents */
+	unsigned spared; /* atomic: by whom it is not to be evicted */
 	unsigned kept; /* by whom all extents are pinned and the file is open */
 	int fd; /* -1 until needed */
 	bool no_file; /* it could not be opened: nothing is present */

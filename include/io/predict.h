@@ -62,6 +62,10 @@ void predict_destroy(struct predict *p); /* NULL is fine */
  * note only moves streams on and begins none. */
 void predict_note(struct predict *p, const char *path, bool fresh);
 
+/* No more than so many predicted files that nobody has asked for yet, at least
+ * one; max_window holds besides. */
+void predict_limit(struct predict *p, uint64_t files);
+
 /* Paths worth fetching now, at most max; the caller frees each. */
 unsigned predict_take(struct predict *p, char **paths, unsigned max);
 

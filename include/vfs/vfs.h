@@ -41,6 +41,8 @@ struct vfs_config {
 	struct tasks *tasks; /* threads that may wait for the network */
 	unsigned ahead; /* files brought before they are asked for, at once;
 			 * 0: none */
+	uint64_t ahead_bytes; /* at most so much of the cache for such files
+			       * that nobody has read yet; 0: no limit */
 	const char *prefix; /* "" or "some/folder/": the mount's root */
 	int64_t metadata_ttl_ns; /* or VFS_TTL_INDEFINITE */
 	int64_t negative_ttl_ns;

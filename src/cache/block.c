@@ -225,6 +225,8 @@ static bool is_busy(struct evict_key key, void *arg) UNCHECKED
 		return true;
 	if (!c)
 		return false;
+	if (__atomic_load_n(&c->spared, __ATOMIC_RELAXED))
+		return true;
 	mutex_lock(&c->lock);
 	pinned = is_pinned_locked(c, key.ext);
 	mutex_unlock(&c->lock);

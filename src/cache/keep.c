@@ -85,6 +85,11 @@ void content_unkeep(struct content *c)
 	mutex_unlock(&c->lock);
 }
 
+void content_spare(struct content *c, bool spare)
+{
+	__atomic_fetch_add(&c->spared, spare ? 1u : -1u, __ATOMIC_RELAXED);
+}
+
 /* Reads by other handles last for moments. */
 static void lock_unpinned(struct content *c) UNCHECKED
 {

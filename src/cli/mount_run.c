@@ -32,6 +32,7 @@ enum {
 	DISK_THREADS = 2,
 	WHY = 1024,
 	DRAIN_MS = 60000,
+	AHEAD_OF_CACHE = 32, /* a part of it, for files nobody has read yet */
 	PATIENCE_MS = 5000, /* with --offline-ok */
 };
 
@@ -240,6 +241,7 @@ static int build_vfs(struct mount *m, char *why)
 	vc.fills = m->fills;
 	vc.tasks = m->waiting;
 	vc.ahead = ahead_share(c);
+	vc.ahead_bytes = c->cache_size / AHEAD_OF_CACHE;
 	vc.writebacks = m->writebacks;
 	return vfs_new(&vc, &m->vfs);
 }

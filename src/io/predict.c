@@ -34,6 +34,7 @@ struct predict {
 	unsigned nrecent;
 	struct stream stream[PREDICT_STREAMS];
 	unsigned alive;
+	uint64_t limit; /* 0: none */
 	struct predict_stats stats;
 };
 
@@ -389,6 +390,18 @@ static unsigned take_from(struct predict *p, struct stream *s, char **paths,
 	return n;
 }
 
+void predict_limit(struct predict *p, uint64_t files)
+{
+	p->limit = files > 1 ? files : 1;
+}
+
+static unsigned limit(const struct predict *p)
+{
+	return p->limit && p->limit < p->config.max_window ?
+		       p->limit :
+		       p->config.max_window;
+}
+
 unsigned predict_take(struct predict *p, char **paths, unsigned max)
 {
 	unsigned n = 0, waiting;
@@ -397,10 +410,10 @@ unsigned predict_take(struct predict *p, char **paths, unsigned max)
 
 	end_stale(p);
 	waiting = all_waiting(p);
-	if (waiting >= p->config.max_window)
+	if (waiting >= limit(p))
 		max = 0;
-	else if (max > p->config.max_window - waiting)
-		max = p->config.max_window - waiting;
+	else if (max > limit(p) - waiting)
+		max = limit(p) - waiting;
 	while (n < max && (s = freshest(p, before))) {
 		before = s->stamp;
 		n += take_from(p, s, paths + n, max - n);

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/scan.h"
+#include "vfs/unread.h"
 #include "vfs/write.h"
 
 enum {
@@ -33,6 +34,7 @@ struct ahead {
 	struct predict *predict;
 	unsigned flying;
 	bool ending;
+	uint64_t mean; /* bytes of a file brought, lately */
 	/* the folder last looked at for the order of names */
 	char folder[STORE_KEY_MAX + 1];
 	uint64_t folder_ino; /* 0: not listed to its end */
@@ -41,6 +43,7 @@ struct ahead {
 	uint64_t run; /* hash of its path */
 	unsigned run_files;
 
+	struct unread *unread;
 	atomic_bool busy; /* streams are alive */
 };
 
@@ -137,6 +140,11 @@ static bool after(void *arg, const char *path, char *next) UNCHECKED
 
 /* ---- bringing one file ---- */
 
+static uint64_t share_of(uint64_t size)
+{
+	return size <= WHOLE_BYTES ? size : START_BYTES;
+}
+
 static int fetch(struct vfs *v, struct inode *i, const struct meta_rec *rec,
 		 struct inode *dir, const char *name,
 		 enum predict_result *result)
@@ -153,16 +161,18 @@ static int fetch(struct vfs *v, struct inode *i, const struct meta_rec *rec,
 				&fill);
 	if (err)
 		return err;
-	if (fill_ahead(fill, 0,
-		       rec->size <= WHOLE_BYTES ? rec->size : START_BYTES))
+	if (fill_ahead(fill, 0, share_of(rec->size)))
 		*result = PREDICT_FETCHED;
-	fill_close(fill);
+	if (*result == PREDICT_FETCHED)
+		unread_add(v->ahead->unread, i->ino, fill);
+	else
+		fill_close(fill);
 	return 0;
 }
 
-/* Resolves name; a file that is all in R2 is fetched. */
+/* Resolves name; a file that is all in R2 is fetched, *bytes of it. */
 static int bring_name(struct vfs *v, struct inode *dir, const char *name,
-		      enum predict_result *result)
+		      enum predict_result *result, uint64_t *bytes)
 {
 	const struct vfs_ctx now = { .nowait = true }, wait = { .guess = true };
 	struct meta_rec rec;
@@ -182,6 +192,7 @@ static int bring_name(struct vfs *v, struct inode *dir, const char *name,
 		err = -ENOENT;
 	else if (rec.size && rec.etag[0] && !inode_is_held(v, rec.ino))
 		err = fetch(v, i, &rec, dir, name, result);
+	*bytes = share_of(rec.size);
 	inode_put(v, i);
 	meta_rec_release(&rec);
 	return err;
@@ -226,14 +237,15 @@ static int open_folder(struct vfs *v, char *path, struct inode **ret,
 	return err;
 }
 
-static int bring(struct vfs *v, char *path, enum predict_result *result)
+static int bring(struct vfs *v, char *path, enum predict_result *result,
+		 uint64_t *bytes)
 {
 	struct inode *dir;
 	char *name;
 	int err = open_folder(v, path, &dir, &name);
 
 	if (!err)
-		err = bring_name(v, dir, name, result);
+		err = bring_name(v, dir, name, result, bytes);
 	inode_put(v, dir);
 	return err;
 }
@@ -242,11 +254,21 @@ static int bring(struct vfs *v, char *path, enum predict_result *result)
 
 static void pump(struct ahead *a);
 
+/* What is brought must not drive out of the cache what was read before, nor
+ * itself. */
+static void learn_size_locked(struct ahead *a, uint64_t bytes) REQUIRES(a->lock)
+{
+	a->mean = a->mean ? (a->mean * 7 + bytes) / 8 : bytes;
+	if (a->v->config.ahead_bytes && a->mean)
+		predict_limit(a->predict, a->v->config.ahead_bytes / a->mean);
+}
+
 static void run(struct task *t)
 {
 	struct job *j = container_of(t, struct job, task);
 	struct ahead *a = j->a;
 	enum predict_result result = PREDICT_FETCHED;
+	uint64_t bytes = 0;
 	bool ending;
 	int err = 0;
 
@@ -254,8 +276,10 @@ static void run(struct task *t)
 	ending = a->ending;
 	mutex_unlock(&a->lock);
 	if (!ending && !fills_pressed(a->v->config.fills))
-		err = bring(a->v, j->path, &result);
+		err = bring(a->v, j->path, &result, &bytes);
 	mutex_lock(&a->lock);
+	if (bytes)
+		learn_size_locked(a, bytes);
 	if (err == -ENOENT)
 		result = PREDICT_ABSENT;
 	if (!err || err == -ENOENT)
@@ -315,6 +339,7 @@ static void pump(struct ahead *a)
 {
 	char *paths[PREDICT_WINDOW];
 	unsigned n = 0, room;
+	bool idle;
 
 	mutex_lock(&a->lock);
 	room = a->v->config.ahead - a->flying;
@@ -322,8 +347,11 @@ static void pump(struct ahead *a)
 		n = predict_take(a->predict, paths,
 				 room < PREDICT_WINDOW ? room : PREDICT_WINDOW);
 	a->flying += n;
-	atomic_store(&a->busy, !predict_idle(a->predict));
+	idle = predict_idle(a->predict);
+	atomic_store(&a->busy, !idle);
 	mutex_unlock(&a->lock);
+	if (idle)
+		unread_clear(a->unread);
 	for (unsigned i = 0; i < n; i++)
 		start(a, run, paths[i]);
 }
@@ -369,6 +397,7 @@ void ahead_opened(struct vfs *v, struct inode *i, struct fill_file *fill)
 
 	if (!a || (!fresh && !atomic_load(&a->busy)))
 		return;
+	unread_opened(a->unread, i->ino);
 	if (!i->shadowed && inode_key(v, i, key) == 0)
 		note(a, key, fresh);
 }
@@ -397,6 +426,7 @@ struct ahead *ahead_create(struct vfs *v)
 	a = xcalloc(1, sizeof(*a));
 	a->v = v;
 	mutex_init(&a->lock);
+	a->unread = unread_create(v->config.ahead);
 	c.arg = a;
 	a->predict = predict_create(&c);
 	return a;
@@ -415,6 +445,7 @@ void ahead_destroy(struct ahead *a)
 {
 	if (!a)
 		return;
+	unread_destroy(a->unread);
 	predict_destroy(a->predict);
 	mutex_release(&a->lock);
 	free(a);

@@ -85,6 +85,30 @@ class Ahead(Case):
         time.sleep(0.5)
         self.assertLessEqual(self.server.stats()["total"], 20 + 24)
 
+    def test_a_small_cache_keeps_what_was_read(self):
+        """64 files of 2 MiB, and a cache for half of them."""
+        names = [f"dir/f{i:02}" for i in range(64)]
+        for n in names:
+            self.server.put(n, random.Random(n).randbytes(2 << 20))
+        m = self.mount("--cache-size", "70M")
+
+        def requests(names):
+            self.server.reset()
+            for n in names:
+                self.assertEqual(m.read(n), random.Random(n).randbytes(
+                    2 << 20))
+            drop_kernel_cache()
+            return self.server.stats()["total"]
+
+        # the first MiB that brings the size too, and the rest
+        self.assertLessEqual(requests(names), 2 * 64 + 8)
+        self.assertLessEqual(requests(names), 64 * 0.75)
+        hot = names[:16]
+        for _ in range(3):
+            requests(hot)
+        requests(names[16:])
+        self.assertLessEqual(requests(hot), 4)
+
     def test_unmounting_does_not_wait_for_what_nobody_asked_for(self):
         names = [f"dir/f{i:04}" for i in range(200)]
         self.fill(names)

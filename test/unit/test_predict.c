@@ -281,6 +281,29 @@ static void test_two(void)
 	reader_release(&r);
 }
 
+static void test_limit(void)
+{
+	char path[64], *taken[64];
+	unsigned n, most = 0;
+	struct reader r;
+
+	CASE("no more waits than the limit says");
+	reader_init(&r, NULL, NULL);
+	predict_limit(r.p, 3);
+	for (int i = 0; i < 100; i++) {
+		snprintf(path, sizeof(path), "a/%d", i);
+		predict_note(r.p, path, true);
+		n = predict_take(r.p, taken, 64);
+		most = n > most ? n : most;
+		while (n--) {
+			predict_result(r.p, taken[n], PREDICT_FETCHED);
+			free(taken[n]);
+		}
+	}
+	CHECK_INT(most, 3);
+	reader_release(&r);
+}
+
 static void test_leaving(void)
 {
 	struct predict_stats stats;
@@ -376,6 +399,7 @@ int main(void)
 	test_listing();
 	test_holes();
 	test_two();
+	test_limit();
 	test_leaving();
 	test_at_hand();
 	test_odd_paths();
