@@ -41,8 +41,7 @@ def find(c):
     def work(peer):
         def run():
             wanted(count_lines("find", f"{peer.path}/find", "-type", "f"), n)
-        c.rec.peer("names", label, peer, run, n, fewest=n // 1000,
-                   most=n // 1000 + 1)
+        c.rec.peer("names", label, peer, run, n, fewest=n // 1000 + 1)
         drop_kernel_cache()
         peer.remount()
         c.rec.peer("names", "… find after a remount", peer, run, n, fewest=0)
@@ -62,7 +61,7 @@ def missing(c):
                 if os.path.exists(f"{peer.path}/missing/no{i}"):
                     raise RuntimeError("a name that does not exist")
         c.rec.peer("names", f"stat of {n} missing names, folder unlisted",
-                   peer, run, n, fewest=1, most=2)
+                   peer, run, n, fewest=2)
         os.listdir(f"{peer.path}/missing")
         drop_kernel_cache()
         c.rec.peer("names", "… folder listed", peer, run, n, fewest=0)

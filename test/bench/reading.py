@@ -18,7 +18,9 @@ def ranges(signer, key, size):
 
 
 def pieces(size):
-    return -(-size // STEP)
+    """Requests for a file of unknown size: the first one tells it, and may not
+    bring more than a program that only looks at the file can bear."""
+    return 1 + max(0, -(-(size - MIB) // STEP))
 
 
 def turns(c, group, work, peer, side, files=0, size=0):

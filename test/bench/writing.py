@@ -133,7 +133,7 @@ def large(c):
         def run():
             access.write_content(path, content)
             wait_large(c, peer)
-        c.rec.peer("writing", label, peer, run, 1, size, size // part + 2,
+        c.rec.peer("writing", label, peer, run, 1, size, size // part + 3,
                    most=size // part + 4)
         if not peer.foreign:
             c.server.check_stored(key, content)
@@ -146,9 +146,12 @@ def change(c):
     """1 MiB at the end of a large object that is not cached, and 1 MiB in
     the middle of another."""
     size, new = c.scale(256, 64) * MIB, os.urandom(MIB)
+    begin, look, complete, smallest = 1, 1, 1, 5 * MIB
+    fixed = begin + look + complete
     for what, off, flags, fewest in (
-            ("appended to", size, os.O_APPEND, 4),
-            ("rewritten in the middle of", size // 2, 0, 5)):
+            ("appended to", size, os.O_APPEND, fixed + 2),
+            ("rewritten in the middle of", size // 2, 0,
+             fixed + -(-size // smallest) + 2)):
         label = f"1 MiB {what} {size // MIB} MiB"
 
         def work(peer):
