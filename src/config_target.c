@@ -3,7 +3,6 @@
  * the environment. A contradiction is refused rather than settled by a rule
  * that nobody knows.
  */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,17 +23,14 @@ static const char *from_environment(const char *const *names, unsigned n)
 
 static int check_account(const char *id, char *why, size_t why_len)
 {
-	for (const char *p = id; *p; p++) {
-		if (isalnum((unsigned char)*p))
-			continue;
-		snprintf(why, why_len,
-			 "\"%.60s\" is not an account id: give its 32 hex "
-			 "digits (shown on the R2 overview page), or a whole "
-			 "address as --endpoint URL",
-			 id);
-		return -EINVAL;
-	}
-	return 0;
+	if (strlen(id) == 32 && strspn(id, "0123456789abcdefABCDEF") == 32)
+		return 0;
+	snprintf(why, why_len,
+		 "\"%.60s\" is not an account id: give its 32 hex digits "
+		 "(shown on the R2 overview page), or a whole address as "
+		 "--endpoint URL",
+		 id);
+	return -EINVAL;
 }
 
 static int work_out_url(struct config *c, char *why, size_t why_len)

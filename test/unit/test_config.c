@@ -84,21 +84,27 @@ static void test_presets(struct config *c)
 	CHECK_INT(c->metadata_ttl_ns, 7000000000);
 }
 
+#define ACCOUNT "0123456789abcdef0123456789abcdef"
+
 static void test_target(struct config *c)
 {
 	CASE("bucket, prefix and endpoint");
-	CHECK_INT(PARSE(c, "--account-id", "abc", "--jurisdiction", "eu"), 0);
+	CHECK_INT(PARSE(c, "--account-id", ACCOUNT, "--jurisdiction", "eu"), 0);
 	CHECK_INT(config_target(c, "bucket/a//b/", why, sizeof(why)), 0);
 	CHECK_STR(c->bucket, "bucket");
 	CHECK_STR(c->prefix, "a//b/");
-	CHECK_STR(c->url, "https://abc.eu.r2.cloudflarestorage.com");
-	CHECK_INT(PARSE(c, "--account-id", "abc"), 0);
+	CHECK_STR(c->url, "https://" ACCOUNT ".eu.r2.cloudflarestorage.com");
+	CHECK_INT(PARSE(c, "--account-id", ACCOUNT), 0);
 	CHECK_INT(config_target(c, "r2://bucket", why, sizeof(why)), 0);
 	CHECK_STR(c->bucket, "bucket");
+	CHECK_INT(PARSE(c, "--account-id", "0123456789abcdef0123456789abcde"),
+		  0);
+	CHECK(config_target(c, "bucket", why, sizeof(why)));
+	CHECK(strstr(why, "32 hex"));
 	CHECK_INT(PARSE(c, "--account-id", "https://abc.example"), 0);
 	CHECK(config_target(c, "bucket", why, sizeof(why)));
 	CHECK(strstr(why, "32 hex"));
-	CHECK_INT(PARSE(c, "--account-id", "abc", "--endpoint", "https://h"),
+	CHECK_INT(PARSE(c, "--account-id", ACCOUNT, "--endpoint", "https://h"),
 		  0);
 	CHECK(config_target(c, "bucket", why, sizeof(why)));
 	CHECK(strstr(why, "leave one out"));
