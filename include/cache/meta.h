@@ -109,6 +109,13 @@ MUST_CHECK int meta_dir_page(struct meta *m, uint64_t ino, uint32_t gen,
 MUST_CHECK int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen,
 			    int64_t started_ns, uint64_t hidden);
 
+/* A listing at one go, of a directory of which nothing is known, neither names
+ * nor a listing under way: else -EEXIST. It is complete as of complete_ns, or
+ * not if that is 0. Merges as meta_dir_page does. */
+MUST_CHECK int meta_dir_fill(struct meta *m, uint64_t ino,
+			     struct meta_entry *entries, unsigned n,
+			     int64_t complete_ns, uint64_t hidden);
+
 /* When a name was last made or removed in the directory, wall time; kept
  * across listings. */
 MUST_CHECK int meta_dir_changed(struct meta *m, uint64_t ino,

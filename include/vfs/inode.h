@@ -48,6 +48,7 @@ struct inode {
 	char *etag;
 	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
+	bool crowded; /* a page cannot show all below */
 	unsigned asked; /* single requests since the last listing */
 	bool fetched; /* a lookup waited for R2; cleared by the next open */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
@@ -110,6 +111,8 @@ struct vfs {
 	bool uploader; /* its task runs */
 	struct task uploader_task;
 	struct removals *removals; /* NULL: read-only */
+	uint64_t moves; /* of folders, begun; guarded by lock */
+	unsigned moving; /* under way; guarded by lock */
 };
 
 /* ---- inode.c ---- */

@@ -21,8 +21,10 @@ struct scan_page {
 	bool *shown; /* false: the name was already given by an earlier page */
 };
 
-/* The directory's scan, joined or begun; adds a reference. */
-struct scan *scan_join(struct vfs *v, struct inode *dir);
+/* The directory's scan, joined or begun; adds a reference. flat: one that is
+ * begun asks for its first page without grouping, so that folders below come
+ * with it (vfs/level.h); not where that was in vain before. */
+struct scan *scan_join(struct vfs *v, struct inode *dir, bool flat);
 void scan_put(struct vfs *v, struct scan *s);
 
 /*
@@ -47,9 +49,16 @@ struct scan_result {
 
 /* Pulls up to max_pages more pages, to the end at most, without keeping them,
  * and looks for name in them: the cache may have been unable to keep a page,
- * so what it lacks afterwards proves nothing. */
+ * so what it lacks afterwards proves nothing. flat: as scan_join; and the page
+ * that has the name is the last. */
 MUST_CHECK int scan_advance(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *dir, unsigned max_pages,
-			    const char *name, struct scan_result *ret);
+			    const char *name, bool flat,
+			    struct scan_result *ret);
+
+/* Directory ino (in memory or not) was listed to its end by a request made at
+ * asked_ns, which is in the cache. */
+void dir_complete(struct vfs *v, uint64_t ino, int64_t asked_ns,
+		  uint64_t hidden);
 
 #endif

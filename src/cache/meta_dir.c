@@ -351,6 +351,65 @@ int meta_dir_end(struct meta *m, uint64_t ino, uint32_t gen, int64_t started_ns,
 	return err;
 }
 
+/* ---- a listing at one go ---- */
+
+static int nothing_known(struct meta_op *op, uint64_t ino,
+			 struct record_dir *ret)
+{
+	struct ino_key k;
+	int any, err = dir_get(&op->view, ino, &op->scratch, ret);
+
+	view_end(&op->view);
+	if (err)
+		return err;
+	if (op->listing || ret->dir.complete_ns)
+		return -EEXIST;
+	any = batch_scan(op->meta->batch, KV_DENTRY, ino_slice(&k, ino),
+			 (struct slice){ 0 }, stop_at_first, NULL);
+	return any > 0 ? -EEXIST : any;
+}
+
+static int fill(struct meta_op *op, uint64_t ino, struct meta_entry *entries,
+		unsigned n, struct record_dir *d)
+{
+	uint64_t forgotten = batch_forgotten(op->meta->batch);
+	struct meta_key k;
+	int err = 0;
+
+	for (unsigned i = 0; i < n && !err; i++) {
+		struct known none = { .gen = d->gen };
+
+		err = meta_key_init(&k, ino, entries[i].name);
+		if (!err)
+			err = meta_op_put(op, meta_key_slice(&k), &none,
+					  &entries[i].rec);
+	}
+	if (!err && forgotten != batch_forgotten(op->meta->batch))
+		err = -ENOSPC;
+	if (!err && d->dir.complete_ns)
+		dir_put(op, ino, d);
+	return err;
+}
+
+int meta_dir_fill(struct meta *m, uint64_t ino, struct meta_entry *entries,
+		  unsigned n, int64_t complete_ns, uint64_t hidden)
+{
+	struct record_dir d;
+	struct meta_op op;
+	int err;
+
+	meta_op_begin(&op, m, ino);
+	err = nothing_known(&op, ino, &d);
+	if (!err) {
+		d.dir.complete_ns = complete_ns;
+		d.dir.entries = n;
+		d.dir.hidden = hidden;
+		err = fill(&op, ino, entries, n, &d);
+	}
+	meta_op_end(&op);
+	return err;
+}
+
 /* ---- reading back ---- */
 
 struct lister {

@@ -312,7 +312,7 @@ static void list_folder(struct task *t)
 	struct inode *dir;
 
 	if (open_folder(v, j->path, &dir, NULL) == 0 && dir_ttl(v, dir) == 0 &&
-	    scan_advance(v, &ctx, dir, LIST_PAGES, "", &listed))
+	    scan_advance(v, &ctx, dir, LIST_PAGES, "", false, &listed))
 		log_debug("ahead", "cannot list %s", j->path);
 	inode_put(v, dir);
 	free(j->path);

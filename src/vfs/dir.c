@@ -106,9 +106,9 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	if (!complete && staged)
 		err = ctx->nowait ? -EAGAIN :
 				    scan_advance(v, ctx, d->inode, UINT32_MAX,
-						 "", &whole);
+						 "", false, &whole);
 	else if (!complete)
-		d->scan = scan_join(v, d->inode);
+		d->scan = scan_join(v, d->inode, false);
 	d->started = !err;
 	return err;
 }

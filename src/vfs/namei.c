@@ -297,7 +297,7 @@ static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 
 	if (listed_meanwhile(v, dir, name, ret))
 		return 0;
-	err = scan_advance(v, ctx, dir, pages, name, &listed);
+	err = scan_advance(v, ctx, dir, pages, name, true, &listed);
 
 	if (err && err != -ESTALE)
 		return err;
@@ -336,7 +336,8 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	int err;
 
 	if (old && old->kind != META_ABSENT && relist_is_cheaper(v, dir)) {
-		err = scan_advance(v, ctx, dir, UINT32_MAX, name, &listed);
+		err = scan_advance(v, ctx, dir, UINT32_MAX, name, false,
+				   &listed);
 		if (!err && listed.merged &&
 		    meta_get(v->meta, dir->ino, name, ret) == 0)
 			return 0;

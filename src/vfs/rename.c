@@ -464,6 +464,14 @@ static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
 	}
 }
 
+static void moving(struct vfs *v, bool begins)
+{
+	mutex_lock(&v->lock);
+	v->moves += begins;
+	v->moving += begins ? 1 : -1;
+	mutex_unlock(&v->lock);
+}
+
 static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		      const struct side *from, const struct side *to)
 {
@@ -484,6 +492,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	held = hold_below(v, ctx, i, &below);
 	err = err ? err : held;
 
+	moving(v, true);
 	if (!err)
 		err = stage_note(stage, from->key, to->key, &note);
 	if (!err)
@@ -502,6 +511,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		if (meta_dir_forget(v->meta, i->ino))
 			log_debug("vfs", "the cache cannot forget a folder");
 	}
+	moving(v, false);
 	release_below(v, ctx, &below, !err);
 	inode_put(v, i);
 	return err;

@@ -23,8 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
-#include "vfs/key.h"
+#include "vfs/level.h"
 #include "vfs/removal.h"
 
 enum {
@@ -42,6 +43,10 @@ struct scan {
 	uint32_t gen;
 	int64_t started_ns;
 	uint64_t hidden;
+	/* by the one who pulls */
+	bool flat; /* the first page is not grouped by '/' */
+	char *last_key; /* a flat page ended here, NULL: it did not */
+	char *last_dir; /* the folder that it ended in */
 	/* guarded by lock */
 	bool flying;
 	bool done; /* the last page is in the chain */
@@ -85,7 +90,7 @@ void scan_page_put(struct scan *s, struct scan_page *page)
 	mutex_unlock(&s->lock);
 }
 
-static struct scan *scan_new(struct vfs *v, struct inode *dir)
+static struct scan *scan_new(struct vfs *v, struct inode *dir, bool flat)
 {
 	struct scan *s = xcalloc(1, sizeof(*s));
 
@@ -94,6 +99,9 @@ static struct scan *scan_new(struct vfs *v, struct inode *dir)
 	s->refs = 1;
 	s->dir = dir;
 	s->started_ns = clock_wall_ns();
+	mutex_lock(&v->lock);
+	s->flat = flat && !dir->crowded;
+	mutex_unlock(&v->lock);
 	return s;
 }
 
@@ -102,6 +110,8 @@ static void scan_free(struct vfs *v, struct scan *s)
 	page_put_locked(s, s->head);
 	page_put_locked(s, s->tail);
 	free(s->token);
+	free(s->last_key);
+	free(s->last_dir);
 	cond_release(&s->pulled);
 	mutex_release(&s->lock);
 	inode_put(v, s->dir);
@@ -137,13 +147,13 @@ static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh)
 	return s;
 }
 
-struct scan *scan_join(struct vfs *v, struct inode *dir)
+struct scan *scan_join(struct vfs *v, struct inode *dir, bool flat)
 {
 	struct scan *s = join(v, dir, NULL), *fresh;
 
 	if (s)
 		return s;
-	fresh = scan_new(v, inode_get(v, dir->ino));
+	fresh = scan_new(v, inode_get(v, dir->ino), flat);
 	s = join(v, dir, fresh);
 	if (s != fresh)
 		scan_free(v, fresh);
@@ -173,119 +183,62 @@ void scan_put(struct vfs *v, struct scan *s)
 
 /* ---- one page: from LIST entries to directory entries ---- */
 
-static void entry_from_key(struct meta_entry *e, const char *name, size_t n,
-			   const struct store_entry *from, int64_t now)
-{
-	memcpy(e->name, name, n);
-	e->name[n] = 0;
-	e->rec.kind = from->is_prefix ? META_DIR : META_FILE;
-	e->rec.checked_ns = now;
-	if (from->is_prefix)
-		return;
-	e->rec.size = from->size;
-	e->rec.mtime_ns = from->mtime_ns;
-	if (from->infrequent)
-		e->rec.flags |= META_INFREQUENT;
-	snprintf(e->rec.etag, sizeof(e->rec.etag), "%s", from->etag.s);
-}
-
-/* now: when the page was asked for; what changed since is newer. */
-static void names_from_list(struct scan *s, struct scan_page *p,
-			    const struct store_list *list, size_t skip,
-			    int64_t now)
-{
-	s->hidden += list->skipped;
-	p->entries = xcalloc(list->n * 2 + 1, sizeof(*p->entries));
-	p->shown = xcalloc(list->n * 2 + 1, sizeof(*p->shown));
-	for (unsigned i = 0; i < list->n; i++) {
-		const struct store_entry *from = &list->entries[i];
-		const char *name = from->name + skip;
-		size_t n = strlen(from->name);
-
-		if (n < skip || (n == skip && !from->is_prefix))
-			continue; /* the directory's own marker object */
-		n -= skip;
-		if (from->is_prefix)
-			n--;
-		if (!key_name_ok(name, n)) {
-			s->hidden++;
-			continue;
-		}
-		p->shown[p->n] = true;
-		entry_from_key(&p->entries[p->n++], name, n, from, now);
-	}
-}
-
-static bool add_suffix(char *name)
-{
-	size_t n = strlen(name);
-
-	if (n + strlen(VFS_OBJECT_SUFFIX) > CACHE_NAME_MAX)
-		return false;
-	strcpy(name + n, VFS_OBJECT_SUFFIX);
-	return true;
-}
-
-static struct meta_entry *page_file(struct scan_page *p, unsigned before,
-				    const char *name)
-{
-	for (unsigned i = before; i-- > 0;) {
-		struct meta_entry *e = &p->entries[i];
-		size_t n = strlen(name);
-
-		if (strncmp(e->name, name, n) != 0)
-			return NULL; /* sorted: nothing with this prefix left */
-		if (e->name[n] == 0 && e->rec.kind == META_FILE)
-			return e;
-	}
-	return NULL;
-}
-
-static void shadow(struct scan *s, struct meta_entry *e)
-{
-	if (add_suffix(e->name))
-		e->rec.flags |= META_SHADOWED;
-	else
-		s->hidden++;
-}
-
-/* A file shown by an earlier page turns out to have a folder of its name. */
+/* A file shown by an earlier page turns out to have a folder of its name: adds
+ * an entry for it. */
 static void shadow_earlier(struct vfs *v, struct scan *s, struct scan_page *p,
-			   unsigned dir)
+			   struct level *l, unsigned dir)
 {
-	struct meta_entry *e = &p->entries[p->n];
+	struct meta_entry *e = &l->entries[l->n];
 
-	if (meta_get(v->meta, s->dir->ino, p->entries[dir].name, &e->rec))
+	if (meta_get(v->meta, s->dir->ino, l->entries[dir].name, &e->rec))
 		return;
 	if (e->rec.kind != META_FILE || e->rec.checked_ns < s->started_ns) {
 		meta_rec_release(&e->rec);
 		memset(e, 0, sizeof(*e));
 		return;
 	}
-	strcpy(e->name, p->entries[dir].name);
+	strcpy(e->name, l->entries[dir].name);
 	e->rec.ino = 0;
-	shadow(s, e);
-	if (!(e->rec.flags & META_SHADOWED))
+	if (!level_shadow(l, l->n))
 		return;
 	p->shown[dir] = false;
-	p->shown[p->n++] = true;
+	p->shown[l->n++] = true;
 }
 
-static void settle_twins(struct vfs *v, struct scan *s, struct scan_page *p)
+static void settle_twins(struct vfs *v, struct scan *s, struct scan_page *p,
+			 struct level *l)
 {
-	unsigned n = p->n;
+	unsigned n = l->n;
 
 	for (unsigned i = 0; i < n; i++) {
-		struct meta_entry *file;
-
-		if (p->entries[i].rec.kind != META_DIR)
-			continue;
-		file = page_file(p, i, p->entries[i].name);
-		if (file)
-			shadow(s, file);
-		else if (s->pages > 0)
-			shadow_earlier(v, s, p, i);
+		p->shown[i] = true;
+		if (l->entries[i].rec.kind == META_DIR && !level_settle(l, i) &&
+		    s->pages > 0)
+			shadow_earlier(v, s, p, l, i);
 	}
+}
+
+/* The folder that a flat page ended in comes again. */
+static void hide_again(struct scan *s, struct scan_page *p,
+		       const struct level *l)
+{
+	for (unsigned i = 0; s->last_dir && i < l->n; i++)
+		if (strcmp(l->entries[i].name, s->last_dir) == 0)
+			p->shown[i] = false;
+}
+
+void dir_complete(struct vfs *v, uint64_t ino, int64_t asked_ns,
+		  uint64_t hidden)
+{
+	struct inode *dir = inode_get(v, ino);
+
+	mutex_lock(&v->lock);
+	v->stats.hidden_keys += hidden;
+	if (dir && dir->complete_ns < asked_ns)
+		dir->complete_ns = asked_ns;
+	mutex_unlock(&v->lock);
+	if (dir)
+		inode_put(v, dir);
 }
 
 void inode_is_empty(struct vfs *v, struct inode *dir)
@@ -322,13 +275,115 @@ static void chain_locked(struct scan *s, struct scan_page *p)
 	s->done = p->last;
 }
 
+/* A number for "no folder has been renamed since", 0 while one is: what moves
+ * meanwhile is in neither folder for a moment. */
+static uint64_t moves(struct vfs *v)
+{
+	mutex_lock(&v->lock);
+	uint64_t n = v->moving ? 0 : v->moves + 1;
+	mutex_unlock(&v->lock);
+	return n;
+}
+
+static int ask_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
+		    const char *prefix, struct store_req *req)
+{
+	int err;
+
+	req->prefix = prefix;
+	req->delimiter = !s->flat;
+	req->token = s->token;
+	req->start_after = s->token ? NULL : s->last_key;
+	err = store_call(v->config.store, req, ctx->interrupt);
+	req->prefix = req->token = req->start_after = NULL;
+	mutex_lock(&v->lock);
+	v->stats.lists++;
+	mutex_unlock(&v->lock);
+	return err;
+}
+
+/* A flat page is taken for what it says of this folder, and the rest is asked
+ * for grouped. */
+static void end_flat(struct vfs *v, struct scan *s,
+		     const struct store_list *list, const struct level *l)
+{
+	const struct meta_entry *last = l->n ? &l->entries[l->n - 1] : NULL;
+
+	s->flat = false;
+	if (!list->truncated || !list->n)
+		return;
+	s->last_key = xstrdup(list->entries[list->n - 1].name);
+	if (last && last->rec.kind == META_DIR)
+		s->last_dir = xstrdup(last->name);
+	mutex_lock(&v->lock);
+	s->dir->crowded |= s->last_dir != NULL;
+	mutex_unlock(&v->lock);
+}
+
+static void drop_foreign(struct store_list *list, const char *prefix)
+{
+	unsigned n = list->n, kept = 0;
+	size_t len = strlen(prefix);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct store_entry e = list->entries[i];
+
+		if (strncmp(e.name, prefix, len) != 0) {
+			list->skipped++;
+			free(e.name);
+			free(e.upload_id);
+		} else {
+			list->entries[kept++] = e;
+		}
+	}
+	list->n = kept;
+}
+
+static void take_page(struct vfs *v, struct scan *s, struct store_req *req,
+		      size_t skip, int64_t asked_ns, bool still)
+{
+	const struct level_page page = { &req->list, asked_ns };
+	struct scan_page *p = xcalloc(1, sizeof(*p));
+	bool flat = s->flat, merged;
+	struct level l;
+
+	level_cut(&l, &page, 0, req->list.n, skip);
+	p->refs = 1;
+	p->last = !req->list.truncated;
+	p->shown = xcalloc(l.max, sizeof(*p->shown));
+	settle_twins(v, s, p, &l);
+	hide_again(s, p, &l);
+	s->hidden += l.hidden + req->list.skipped;
+	if (flat)
+		end_flat(v, s, &req->list, &l);
+	merged = meta_dir_page(v->meta, s->dir->ino, s->gen, l.entries, l.n) ==
+		 0;
+	if (flat && merged && still)
+		level_keep_below(v, &l, &page, skip);
+	for (unsigned i = 0; !merged && i < l.n; i++)
+		if (!l.entries[i].rec.ino)
+			l.entries[i].rec.ino = meta_new_ino(v->meta);
+	p->n = l.n;
+	p->entries = TAKE(l.entries);
+	l.n = 0;
+	level_release(&l);
+
+	mutex_lock(&s->lock);
+	free(s->token);
+	s->token = req->list.next_token && !flat ?
+			   xstrdup(req->list.next_token) :
+			   NULL;
+	s->partial |= !merged;
+	chain_locked(s, p);
+	mutex_unlock(&s->lock);
+}
+
 static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		     struct store_req *req)
 {
 	char prefix[STORE_KEY_MAX + 1];
-	struct scan_page *p;
+	uint64_t before;
 	int64_t asked_ns;
-	bool merged;
 	int err = inode_key(v, s->dir, prefix);
 
 	if (!err)
@@ -337,37 +392,19 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		return err;
 	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
 		s->gen = 0;
+	before = moves(v);
 	asked_ns = clock_wall_ns();
-	req->prefix = prefix;
-	req->delimiter = true;
-	req->token = s->token;
-	err = store_call(v->config.store, req, ctx->interrupt);
-	req->prefix = NULL;
-	req->token = NULL;
-	mutex_lock(&v->lock);
-	v->stats.lists++;
-	mutex_unlock(&v->lock);
+	err = ask_page(v, ctx, s, prefix, req);
+	if (!err && s->flat && !level_sorted(&req->list)) {
+		s->flat = false;
+		store_list_release(&req->list);
+		err = ask_page(v, ctx, s, prefix, req);
+	}
 	if (err)
 		return err;
-
-	p = xcalloc(1, sizeof(*p));
-	p->refs = 1;
-	names_from_list(s, p, &req->list, strlen(prefix), asked_ns);
-	settle_twins(v, s, p);
-	merged = meta_dir_page(v->meta, s->dir->ino, s->gen, p->entries,
-			       p->n) == 0;
-	if (!merged)
-		for (unsigned i = 0; i < p->n; i++)
-			if (!p->entries[i].rec.ino)
-				p->entries[i].rec.ino = meta_new_ino(v->meta);
-	p->last = !req->list.truncated;
-
-	mutex_lock(&s->lock);
-	free(s->token);
-	s->token = req->list.next_token ? xstrdup(req->list.next_token) : NULL;
-	s->partial |= !merged;
-	chain_locked(s, p);
-	mutex_unlock(&s->lock);
+	drop_foreign(&req->list, prefix);
+	take_page(v, s, req, strlen(prefix), asked_ns,
+		  before && before == moves(v));
 	return 0;
 }
 
@@ -474,15 +511,18 @@ static bool find_name(const struct scan_page *page, const char *name,
 }
 
 int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
-		 unsigned max_pages, const char *name, struct scan_result *ret)
+		 unsigned max_pages, const char *name, bool flat,
+		 struct scan_result *ret)
 {
-	struct scan *s = scan_join(v, dir);
+	struct scan *s = scan_join(v, dir, flat);
 	struct scan_page *page = NULL;
 	bool end = false;
 	int err = 0;
 
 	memset(ret, 0, sizeof(*ret));
 	for (unsigned i = 0; i < max_pages && !end && !err; i++) {
+		if (flat && ret->found)
+			break;
 		struct scan_page *before = page;
 
 		err = scan_next(v, ctx, s, &page, &end, NULL);

@@ -30,7 +30,7 @@ class SmallFiles(Case):
         self.server.reset()
         # 3.75 s are the round trips of 16 threads; one by one it would be 60
         self.within(11, lambda: self.read_all(m))
-        self.assertLessEqual(self.requests(), 2020)
+        self.assertLessEqual(self.requests(), 2010)
         self.server.reset()
         drop_kernel_cache()
         self.read_all(m)
@@ -135,6 +135,76 @@ class MissingNames(Case):
         self.server.reset()
         self.missing(m)
         self.assertLessEqual(self.requests(), 2)
+
+
+class Trees(Case):
+    """A listing for a name that is no object brings the folders below along."""
+
+    def fill(self, keys):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda k: self.server.put(k, k.encode()), keys))
+
+    def tree(self, path):
+        return sorted(os.path.relpath(os.path.join(d, n), path)
+                      for d, _, names in os.walk(path) for n in names)
+
+    def array(self, side):
+        r = range(side)
+        return [f"a/c/{i}/{j}/{k}" for i in r for j in r for k in r]
+
+    def test_first_chunk_of_an_array(self):
+        keys = self.array(10) + ["a/zarr.json"]
+        self.fill(keys)
+        m = self.mount()
+        self.server.reset()
+        m.read("a/zarr.json")
+        self.assertEqual(m.read("a/c/0/0/0"), b"a/c/0/0/0")
+        stats = self.server.stats()
+        # no object a/c, what lies below a/, and the two that are read
+        self.assertEqual((stats["ops"]["GET"], stats["ops"]["LIST"],
+                          stats["total"]), (3, 1, 4))
+        self.server.reset()
+        for k in ("0/0/10", "3/9/77", "8/1/x", "2/2/2/2"):
+            self.assertFalse(os.path.exists(f"{m.path}/a/c/{k}"))
+        self.assertEqual(self.requests(), 0)
+        self.assertEqual(self.tree(m.path), sorted(keys))
+        for k in keys[::97]:
+            self.assertEqual(m.read(k), k.encode())
+
+    def test_a_page_that_ends_within_a_folder(self):
+        keys = ([f"d/m/{i:04}/x" for i in range(1500)] +
+                ["d/m", "d/k", "d/m-1", "d/z", "d/m/0999/y", "d/m/0001"])
+        self.fill(keys)
+        m = self.mount()
+        self.assertFalse(os.path.exists(f"{m.path}/d/nothing"))
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d")),
+                         ["k", "m", "m-1", "m.r2object", "z"])
+        self.assertEqual(m.read("d/m.r2object"), b"d/m")
+        self.assertEqual(m.read("d/m/0001.r2object"), b"d/m/0001")
+        self.assertFalse(os.path.exists(f"{m.path}/d/m/0999/z"))
+        self.assertEqual(m.read("d/m/1499/x"), b"d/m/1499/x")
+        self.assertEqual(len(os.listdir(f"{m.path}/d/m")), 1501)
+
+    def test_what_changes_here_is_newer_than_the_page(self):
+        self.fill([f"d/{i}/{j}" for i in range(9) for j in range(3)])
+        m = self.mount()
+        os.makedirs(f"{m.path}/d/3/new")
+        os.unlink(f"{m.path}/d/4/1")
+        self.server.latency(300)
+        with ThreadPoolExecutor(2) as pool:
+            page = pool.submit(os.path.exists, f"{m.path}/d/nothing")
+            os.unlink(f"{m.path}/d/5/1")
+            with open(f"{m.path}/d/6/new", "w") as f:
+                f.write("new")
+            self.assertFalse(page.result())
+        self.server.latency(0)
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d/3")),
+                         ["0", "1", "2", "new"])
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d/4")), ["0", "2"])
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d/5")), ["0", "2"])
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d/6")),
+                         ["0", "1", "2", "new"])
+        self.assertEqual(sorted(os.listdir(f"{m.path}/d/7")), ["0", "1", "2"])
 
 
 class Listings(Case):

@@ -272,21 +272,44 @@ static void test_names(void)
 
 /* ---- listings ---- */
 
-static int list_page(struct meta *m, uint32_t gen, const char *names)
-{
-	struct meta_entry e[8];
-	unsigned n = 0;
-	int err;
+enum { LISTED = 8 };
 
-	memset(e, 0, sizeof(e));
-	for (; *names && n < 8; n++) {
+static unsigned entries_of(struct meta_entry *e, const char *names)
+{
+	unsigned n = 0;
+
+	memset(e, 0, LISTED * sizeof(*e));
+	for (; *names && n < LISTED; n++) {
 		size_t len = strcspn(names, " ");
 
 		memcpy(e[n].name, names, len);
 		e[n].rec = file_rec("listed", 3);
 		names += len + (names[len] == ' ');
 	}
-	err = meta_dir_page(m, PARENT, gen, e, n);
+	return n;
+}
+
+static int list_page(struct meta *m, uint32_t gen, const char *names)
+{
+	struct meta_entry e[LISTED];
+	unsigned n = entries_of(e, names);
+	int err = meta_dir_page(m, PARENT, gen, e, n);
+
+	while (n)
+		meta_rec_release(&e[--n].rec);
+	return err;
+}
+
+static int fill(struct meta *m, const char *names, int64_t complete_ns)
+{
+	struct meta_entry e[LISTED];
+	unsigned n = entries_of(e, names);
+	int err = meta_dir_fill(m, PARENT, e, n, complete_ns, 1);
+	bool numbered = true;
+
+	for (unsigned i = 0; i < n; i++)
+		numbered &= e[i].rec.ino != 0;
+	CHECK(err || numbered);
 	while (n)
 		meta_rec_release(&e[--n].rec);
 	return err;
@@ -360,6 +383,52 @@ static void test_listing(void)
 	CHECK_INT(meta_dir_forget(m, PARENT), 0);
 	CHECK_INT(meta_dir_get(m, PARENT, &d), 0);
 	CHECK_INT(d.complete_ns, 0);
+	cache_close(c);
+}
+
+static void test_fill(void)
+{
+	struct cache *c = open_new(0);
+	struct meta *m = cache_meta(c);
+	struct meta_dir d;
+	uint32_t gen;
+
+	CASE("a directory of which nothing is known is filled at one go");
+	CHECK_INT(fill(m, "a b", 0), 0);
+	CHECK_STR(names_of(m, NULL, 16), "a b ");
+	CHECK_INT(meta_dir_get(m, PARENT, &d), 0);
+	CHECK_INT(d.complete_ns, 0);
+	CHECK_INT(fill(m, "a b c", clock_wall_ns()), -EEXIST);
+	CHECK_INT(meta_del(m, PARENT, "a"), 0);
+	CHECK_INT(meta_del(m, PARENT, "b"), 0);
+	CHECK_INT(fill(m, "a b c", clock_wall_ns()), 0);
+	CHECK_INT(meta_dir_get(m, PARENT, &d), 0);
+	CHECK_INT(d.complete_ns, clock_wall_ns());
+	CHECK_INT(d.entries, 3);
+	CHECK_INT(d.hidden, 1);
+	cache_close(c);
+
+	CASE("what is known is newer: an absent name, an empty folder");
+	c = open_new(0);
+	m = cache_meta(c);
+	put(m, "gone", (struct meta_rec){ .kind = META_ABSENT });
+	CHECK_INT(fill(m, "gone", clock_wall_ns()), -EEXIST);
+	CHECK_INT(meta_del(m, PARENT, "gone"), 0);
+	CHECK_INT(meta_dir_begin(m, PARENT, &gen), 0);
+	CHECK_INT(fill(m, "a", clock_wall_ns()), -EEXIST);
+	CHECK_INT(meta_dir_end(m, PARENT, gen, clock_wall_ns(), 0), 0);
+	CHECK_INT(fill(m, "a", clock_wall_ns()), -EEXIST);
+	CHECK_STR(names_of(m, NULL, 16), "");
+	cache_close(c);
+
+	CASE("a later listing takes away what it lacks");
+	c = open_new(0);
+	m = cache_meta(c);
+	CHECK_INT(fill(m, "a b c", clock_wall_ns()), 0);
+	CHECK_INT(meta_dir_begin(m, PARENT, &gen), 0);
+	CHECK_INT(list_page(m, gen, "b"), 0);
+	CHECK_INT(meta_dir_end(m, PARENT, gen, clock_wall_ns(), 0), 0);
+	CHECK_STR(names_of(m, NULL, 16), "b ");
 	cache_close(c);
 }
 
@@ -671,6 +740,7 @@ int main(void)
 	test_other_records();
 	test_names();
 	test_listing();
+	test_fill();
 	test_random();
 	test_map_full();
 	test_collect();
