@@ -12,6 +12,8 @@
 #ifndef VFS_INODE_H
 #define VFS_INODE_H
 
+#include <stdatomic.h>
+
 #include "base/lock.h"
 #include "base/map.h"
 #include "cache/meta.h"
@@ -96,6 +98,7 @@ struct vfs {
 	struct cond flight_done;
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */
+	atomic_uint nflights;
 	struct inode *root;
 	struct ahead *ahead; /* NULL: off */
 	struct offline *offline; /* NULL: not asked for */

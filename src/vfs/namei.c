@@ -18,8 +18,10 @@
  *      listing is cheaper.
  *
  * A name on the wire is asked for once: later callers wait for the first and
- * look again.
+ * look again. So do those to whom a listing has told the name meanwhile: the
+ * answer under way brings the bytes, too.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,14 +48,30 @@ static uint64_t flight_hash(uint64_t parent, const char *name)
 	return hash_bytes(name, strlen(name), hash_u64(parent));
 }
 
-/* Takes off, or waits until the other caller has landed: then *again. */
+/* Are the first bytes of this file on their way, and none here yet? */
+static bool bytes_coming(struct vfs *v, const struct flight *f,
+			 const struct meta_rec *rec)
+{
+	bool found;
+
+	if (rec->kind != META_FILE || rec->cid || !rec->size ||
+	    !atomic_load(&v->nflights))
+		return false;
+	mutex_lock(&v->lock);
+	found = map_find(&v->flights, flight_hash(f->parent, f->name), f);
+	mutex_unlock(&v->lock);
+	return found;
+}
+
+/* Waits until the other caller has landed, then *again; or takes off, if told
+ * to. */
 static int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
-			struct flight *f, bool *again)
+			struct flight *f, bool take_off, bool *again)
 {
 	uint64_t hash = flight_hash(f->parent, f->name);
 	int err = 0;
 
-	*again = false;
+	*again = !take_off;
 	mutex_lock(&v->lock);
 	while (!err && map_find(&v->flights, hash, f)) {
 		*again = true;
@@ -61,8 +79,10 @@ static int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
 		if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
 			err = -EINTR;
 	}
-	if (!err && !*again)
+	if (!err && !*again) {
 		map_insert(&v->flights, &f->node, hash);
+		atomic_fetch_add(&v->nflights, 1);
+	}
 	mutex_unlock(&v->lock);
 	return err;
 }
@@ -71,6 +91,7 @@ static void flight_end(struct vfs *v, struct flight *f)
 {
 	mutex_lock(&v->lock);
 	map_remove(&v->flights, &f->node);
+	atomic_fetch_sub(&v->nflights, 1);
 	cond_broadcast(&v->flight_done);
 	mutex_unlock(&v->lock);
 }
@@ -411,12 +432,14 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	struct flight f = { .parent = dir->ino, .name = name };
 	struct meta_rec old;
 	int err, unreachable = 0;
-	bool have, again;
+	bool have, again, enough;
 
 	for (bool asked = false;;) {
 		memset(&old, 0, sizeof(old));
-		if (known(v, dir, name, &old, &have, ret_ttl, &err) &&
-		    (!force || asked || (have && inode_is_held(v, old.ino))))
+		enough = known(v, dir, name, &old, &have, ret_ttl, &err) &&
+			 (!force || asked ||
+			  (have && inode_is_held(v, old.ino)));
+		if (enough && !(have && bytes_coming(v, &f, &old)))
 			break;
 		if (unreachable) {
 			err = unreachable;
@@ -426,7 +449,7 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 			err = -EAGAIN;
 			break;
 		}
-		err = flight_begin(v, ctx, &f, &again);
+		err = flight_begin(v, ctx, &f, !enough, &again);
 		if (err)
 			break;
 		if (again) {
