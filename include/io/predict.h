@@ -13,10 +13,10 @@
  *
  * A stream begins after three paths in order, or after half of the last
  * sixteen when several threads share the work and come out of order. Its
- * window grows by one for each path that was right up to sixteen, and from
- * there by one for every four, so what a reader that stops leaves in vain is
- * at most sixteen files and a quarter of what it read; one that leaves the way
- * halves the window, or ends the stream.
+ * window grows by one for each path that was right, so it doubles as often as
+ * it is used up, and what a reader that stops leaves in vain is no more than
+ * it read, and never more than max_window; one that leaves the way halves the
+ * window, or ends the stream.
  *
  * Waste is bounded: what was predicted and never asked for stays under a
  * twentieth of all paths asked for, plus a constant and the windows under

@@ -41,7 +41,7 @@ struct stream {
 	char *last;
 	struct item ring[STREAM_RING];
 	uint64_t head, tail;
-	unsigned window, waiting, misses, hits;
+	unsigned window, waiting, misses;
 	unsigned idle; /* results in a row that were at hand already */
 	uint64_t stamp; /* of the last hit */
 };

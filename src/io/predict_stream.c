@@ -14,8 +14,6 @@ enum {
 	SLACK = 32, /* how far threads that share the work get out of order */
 	JUMP = 16, /* steps in a row that a reader may leave out */
 	IDLE = 16, /* files at hand in a row: there is nothing to do */
-	FREELY = 16, /* up to here each right one widens the window by one, */
-	HITS = 4, /* and then so many: a reader who stops leaves a share */
 	PATIENCE = 4, /* paths of others before a stream is doubted */
 };
 
@@ -113,8 +111,7 @@ bool stream_hit(struct stream *s, uint64_t hash, unsigned max_window,
 		it->state = ITEM_USED;
 		s->waiting--;
 		stats->used++;
-		if ((s->window < FREELY || ++s->hits % HITS == 0) &&
-		    s->window < max_window)
+		if (s->window < max_window)
 			s->window++;
 	}
 	if (i >= s->here_at) {
