@@ -20,7 +20,7 @@ struct level {
 	uint64_t hidden; /* names that cannot be shown */
 };
 
-/* What a level is cut from: borrowed, and in the order of the answer. */
+/* What a level is cut from: borrowed, sorted by bytes. */
 struct level_page {
 	const struct store_list *list;
 	int64_t asked_ns; /* wall time; what changed since is newer */
@@ -29,6 +29,16 @@ struct level_page {
 /* Do the keys ascend by bytes? Only then is what lies between two of one
  * folder of that folder, and nothing missing. */
 bool level_sorted(const struct store_list *list);
+/* A grouped page has its objects first and then its folders. */
+void level_sort(struct store_list *list);
+
+/* Drops what does not begin with prefix, which no server should send. */
+void level_below(struct store_list *list, const char *prefix);
+
+/* A number for "no folder was renamed since", 0 while one is: what moves is in
+ * neither folder for a moment, and a page asked for meanwhile shows no folder
+ * whole. */
+uint64_t folder_moves(struct vfs *v);
 
 /* The entries of the folder whose key, with its slash, has `skip` bytes, out
  * of [first, end) of the page, all of which lie below it. There is room for

@@ -30,6 +30,45 @@ bool level_sorted(const struct store_list *list)
 	return true;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	const struct store_entry *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+void level_sort(struct store_list *list)
+{
+	qsort(list->entries, list->n, sizeof(*list->entries), by_name);
+}
+
+uint64_t folder_moves(struct vfs *v)
+{
+	mutex_lock(&v->lock);
+	uint64_t n = v->moving ? 0 : v->moves + 1;
+	mutex_unlock(&v->lock);
+	return n;
+}
+
+void level_below(struct store_list *list, const char *prefix)
+{
+	unsigned n = list->n, kept = 0;
+	size_t len = strlen(prefix);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct store_entry e = list->entries[i];
+
+		if (strncmp(e.name, prefix, len) != 0) {
+			list->skipped++;
+			free(e.name);
+			free(e.upload_id);
+		} else {
+			list->entries[kept++] = e;
+		}
+	}
+	list->n = kept;
+}
+
 /* The end of the run that begins at i: one file, or all of a folder. */
 static unsigned run_end(const struct store_list *list, unsigned i, unsigned end,
 			size_t skip)

@@ -275,16 +275,6 @@ static void chain_locked(struct scan *s, struct scan_page *p)
 	s->done = p->last;
 }
 
-/* A number for "no folder has been renamed since", 0 while one is: what moves
- * meanwhile is in neither folder for a moment. */
-static uint64_t moves(struct vfs *v)
-{
-	mutex_lock(&v->lock);
-	uint64_t n = v->moving ? 0 : v->moves + 1;
-	mutex_unlock(&v->lock);
-	return n;
-}
-
 static int ask_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		    const char *prefix, struct store_req *req)
 {
@@ -318,25 +308,6 @@ static void end_flat(struct vfs *v, struct scan *s,
 	mutex_lock(&v->lock);
 	s->dir->crowded |= s->last_dir != NULL;
 	mutex_unlock(&v->lock);
-}
-
-static void drop_foreign(struct store_list *list, const char *prefix)
-{
-	unsigned n = list->n, kept = 0;
-	size_t len = strlen(prefix);
-
-	for (unsigned i = 0; i < n; i++) {
-		struct store_entry e = list->entries[i];
-
-		if (strncmp(e.name, prefix, len) != 0) {
-			list->skipped++;
-			free(e.name);
-			free(e.upload_id);
-		} else {
-			list->entries[kept++] = e;
-		}
-	}
-	list->n = kept;
 }
 
 static void take_page(struct vfs *v, struct scan *s, struct store_req *req,
@@ -392,7 +363,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		return err;
 	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
 		s->gen = 0;
-	before = moves(v);
+	before = folder_moves(v);
 	asked_ns = clock_wall_ns();
 	err = ask_page(v, ctx, s, prefix, req);
 	if (!err && s->flat && !level_sorted(&req->list)) {
@@ -402,9 +373,11 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	}
 	if (err)
 		return err;
-	drop_foreign(&req->list, prefix);
+	level_below(&req->list, prefix);
+	if (!s->flat)
+		level_sort(&req->list);
 	take_page(v, s, req, strlen(prefix), asked_ns,
-		  before && before == moves(v));
+		  before && before == folder_moves(v));
 	return 0;
 }
 

@@ -40,6 +40,14 @@ class Names(Case):
         self.assertEqual(m.read("a/b"), b"inside")
         self.assertEqual(m.read("a.r2object"), b"object")
 
+    def test_object_beside_one_of_several_folders(self):
+        for key in "c", "a/1", "b/1", "c/1", "d":
+            self.server.put(key, key.encode())
+        m = self.mount()
+        self.assertEqual(sorted(os.listdir(m.path)),
+                         ["a", "b", "c", "c.r2object", "d"])
+        self.assertEqual(m.read("c.r2object"), b"c")
+
     def test_object_beside_folder_on_another_page(self):
         self.server.put("a", b"object")
         for i in range(1100):
