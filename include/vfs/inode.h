@@ -51,6 +51,7 @@ struct inode {
 	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
 	bool crowded; /* a page cannot show all below */
+	int walked; /* folders in it listed one by one, see vfs/walk.h */
 	unsigned asked; /* single requests since the last listing */
 	bool fetched; /* a lookup waited for R2; cleared by the next open */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
@@ -169,6 +170,12 @@ void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
 
 /* How long the directory's listing may be believed to be all of it; 0: none */
 int64_t dir_ttl(struct vfs *v, struct inode *dir);
+
+/* Waits until the other caller of the same flight has landed, then *again; or
+ * takes off, if told to, and must end it. -EINTR. */
+MUST_CHECK int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct flight *f, bool take_off, bool *again);
+void flight_end(struct vfs *v, struct flight *f);
 
 /* Turns what the store said into a record; release rec. */
 void rec_from_attr(const struct store_attr *attr, int64_t now,

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/offline.h"
 #include "vfs/scan.h"
+#include "vfs/walk.h"
 #include "vfs/write.h"
 
 enum {
@@ -89,6 +91,19 @@ void vfs_releasedir(struct vfs_dir *d)
 	free(d);
 }
 
+static int start_listing(struct vfs_dir *d, const struct vfs_ctx *ctx)
+{
+	bool walk = walk_expects(d->v, d->inode);
+
+	if (walk && ctx->nowait)
+		return -EAGAIN;
+	if (walk && walk_list(d->v, ctx, d->inode))
+		log_debug("vfs", "a page of a walk failed");
+	if (dir_ttl(d->v, d->inode) == 0)
+		d->scan = scan_join(d->v, d->inode, false);
+	return 0;
+}
+
 /* Names that R2 does not have yet are in the cache only, so with such the
  * listing is taken to its end first. */
 static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
@@ -108,7 +123,7 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 				    scan_advance(v, ctx, d->inode, UINT32_MAX,
 						 "", false, &whole);
 	else if (!complete)
-		d->scan = scan_join(v, d->inode, false);
+		err = start_listing(d, ctx);
 	d->started = !err;
 	return err;
 }

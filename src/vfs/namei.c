@@ -63,10 +63,8 @@ static bool bytes_coming(struct vfs *v, const struct flight *f,
 	return found;
 }
 
-/* Waits until the other caller has landed, then *again; or takes off, if told
- * to. */
-static int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
-			struct flight *f, bool take_off, bool *again)
+int flight_begin(struct vfs *v, const struct vfs_ctx *ctx, struct flight *f,
+		 bool take_off, bool *again)
 {
 	uint64_t hash = flight_hash(f->parent, f->name);
 	int err = 0;
@@ -87,7 +85,7 @@ static int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
-static void flight_end(struct vfs *v, struct flight *f)
+void flight_end(struct vfs *v, struct flight *f)
 {
 	mutex_lock(&v->lock);
 	map_remove(&v->flights, &f->node);

@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "vfs/level.h"
 #include "vfs/removal.h"
+#include "vfs/walk.h"
 
 enum {
 	JOIN_PAGES = 16, /* the first page is held until so many are pulled */
@@ -386,6 +387,8 @@ static void finish(struct vfs *v, struct scan *s)
 	int err = meta_dir_end(v->meta, s->dir->ino, s->gen, s->started_ns,
 			       s->hidden);
 
+	if (!err && s->pages == 1)
+		walk_listed(v, s->dir, s->head ? s->head->n : 0);
 	mutex_lock(&v->lock);
 	v->stats.hidden_keys += s->hidden;
 	if (!err && s->dir->complete_ns < s->started_ns)

@@ -1,6 +1,7 @@
 """Requests are a price: these counts are promises."""
 
 import os
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,9 +138,7 @@ class MissingNames(Case):
         self.assertLessEqual(self.requests(), 2)
 
 
-class Trees(Case):
-    """A listing for a name that is no object brings the folders below along."""
-
+class Tree(Case):
     def fill(self, keys):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda k: self.server.put(k, k.encode()), keys))
@@ -147,6 +146,10 @@ class Trees(Case):
     def tree(self, path):
         return sorted(os.path.relpath(os.path.join(d, n), path)
                       for d, _, names in os.walk(path) for n in names)
+
+
+class Trees(Tree):
+    """A listing for a name that is no object brings the folders below along."""
 
     def array(self, side):
         r = range(side)
@@ -205,6 +208,68 @@ class Trees(Case):
         self.assertEqual(sorted(os.listdir(f"{m.path}/d/6")),
                          ["0", "1", "2", "new"])
         self.assertEqual(sorted(os.listdir(f"{m.path}/d/7")), ["0", "1", "2"])
+
+
+class Walks(Tree):
+    """Small folders, listed one after the other: a page for many."""
+
+    def walk(self, m):
+        self.server.reset()
+        tree = self.tree(m.path)
+        stats = self.server.stats()
+        self.assertEqual(stats["ops"]["LIST"], stats["total"])
+        return tree, stats["total"]
+
+    def test_a_tree_of_small_folders(self):
+        keys = [f"t/{i}/{j}/{k}" for i in range(10) for j in range(10)
+                for k in range(10)]
+        self.fill(keys)
+        m = self.mount()
+        tree, lists = self.walk(m)
+        self.assertEqual(tree, sorted(keys))
+        # t, t/0, t/0/0, t/0/1, the rest of t/0, the rest of t
+        self.assertEqual(lists, 6)
+        self.assertEqual(self.walk(m), (tree, 0))
+        self.assertEqual(m.read("t/9/9/9"), b"t/9/9/9")
+
+    def test_what_lies_between(self):
+        keys = [f"t/d{i:03}/{j}" for i in range(300) for j in range(7)]
+        self.fill(keys + ["t/d100", "t/d101-", "t/d102.x/y", "t/d103/3/z",
+                          "t/d104//q", "t/d105/" + "n" * 256])
+        self.server.put("t/d106x/", b"")
+        m = self.mount()
+        tree, lists = self.walk(m)
+        keys.remove("t/d103/3")
+        self.assertEqual(tree, sorted(
+            keys + ["t/d100.r2object", "t/d101-", "t/d102.x/y",
+                    "t/d103/3.r2object", "t/d103/3/z"]))
+        self.assertEqual(os.listdir(f"{m.path}/t/d106x"), [])
+        self.assertLessEqual(lists, 8)
+        self.assertEqual(m.stats()["names"]["hidden_keys"], 2)
+
+    def test_folders_larger_than_a_page(self):
+        keys = ([f"t/a{i}/x" for i in range(3)] +
+                [f"t/b{i}/s/{j:04}" for i in range(3) for j in range(1100)])
+        self.fill(keys)
+        m = self.mount()
+        tree, lists = self.walk(m)
+        self.assertEqual(tree, sorted(keys))
+        # t, a0, a1, a page in vain for b0, b0 to b2, two pages of each s
+        self.assertLessEqual(lists, 3 + 2 + 3 + 6)
+
+    def test_changes_between_two_walks(self):
+        self.fill([f"t/d{i}/{j}" for i in range(9) for j in range(3)])
+        m = self.mount("--metadata-ttl", "1")
+        with open(f"{m.path}/t/d5/new", "w") as f:
+            f.write("new")
+        before, _ = self.walk(m)
+        self.assertIn("t/d5/new", before)
+        self.server.put("t/d6/theirs", b"x")
+        os.unlink(f"{m.path}/t/d7/1")
+        time.sleep(1.1)
+        after, _ = self.walk(m)
+        self.assertEqual(set(after) ^ set(before),
+                         {"t/d6/theirs", "t/d7/1"})
 
 
 class Listings(Case):
