@@ -20,8 +20,9 @@ def axes(shape):
 
 
 def zarr(c):
-    """Chunks of a Zarr v3 array, one after the other, along each axis."""
-    n = c.scale(5, 3)
+    """Chunks of a Zarr v3 array, one after the other, along each axis. Peers
+    that fetch nothing ahead take as long for any order: one will do."""
+    n = c.scale(10, 5)
     keys = [(x, y, z) for x in range(n) for y in range(n) for z in range(n)]
     name = lambda k: f"zarr/c/{k[0]}/{k[1]}/{k[2]}"
     c.server.fill([(name(k), CHUNK) for k in keys])
@@ -30,19 +31,22 @@ def zarr(c):
     s = c.server.signer()
     for order, by in axes(n).items():
         path = [name(k) for k in sorted(keys, key=by)]
+        if "random" in order:
+            path = path[:200]
+            total, label = len(path) * CHUNK, f"{len(path)} of these chunks"
 
         def work(peer):
             files = c.server.files(peer.path, path)
             c.rec.peer("zarr", f"{label}, {order}", peer,
-                       lambda: read_all(files, 1), len(keys), total,
-                       len(keys), most=len(keys) * 6 // 5 + 24)
+                       lambda: read_all(files, 1), len(path), total,
+                       len(path), most=len(path) * 21 // 20 + 8)
             if peer.name == "r2fs":
                 verify(files)
-        c.each("zarr", work)
+        c.each("zarr", work, alone="last" not in order, patience=4)
         c.rec.limit("zarr", f"{label}, {order}", [s.get(x) for x in path],
-                    CONNECTIONS, len(keys), total)
-    c.rec.arithmetic("zarr", f"{label}, {order}", 1, len(keys), total,
-                     c.bandwidth, len(keys))
+                    CONNECTIONS, len(path), total)
+    c.rec.arithmetic("zarr", f"{label}, {order}", 1, len(path), total,
+                     c.bandwidth, len(path))
 
 
 def sharded(c):

@@ -57,13 +57,17 @@ class Context:
             self.quick, self.server.latency_ms = quick, before
             self.rec.variant = None
 
-    def each(self, group, fn, prepare=None, writes=False):
-        """fn(peer) for every peer on a fresh mount with an empty cache. A
-        peer that fails or outstays its welcome gets a row that says so."""
+    def each(self, group, fn, prepare=None, writes=False, alone=False,
+             patience=1):
+        """fn(peer) for every peer, or r2fs alone, on a fresh mount with an
+        empty cache. A peer that fails or outstays its welcome, so many times
+        the usual patience, gets a row that says so."""
         for name in self.names:
+            if alone and name != "r2fs":
+                continue
             peer = ALL[name](self.server,
                              self.options if name == "r2fs" else ())
-            timer = peer.patience(self.patience)
+            timer = peer.patience(self.patience * patience)
             try:
                 if peer.foreign and not writes:
                     raise RuntimeError("reads only what it wrote itself")
@@ -83,7 +87,7 @@ class Context:
             self.server.shape(False)
 
     def failed(self, group, peer, e):
-        why = f"more than {self.patience} s" if peer.killed else str(e)
+        why = "out of patience" if peer.killed else str(e)
         if peer.name == "r2fs":
             traceback.print_exc()
         why = (why or repr(e)).strip().replace("\n", " ")[-300:]
