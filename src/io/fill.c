@@ -575,6 +575,25 @@ static uint64_t cover_locked(struct fill_file *file, uint64_t off, uint64_t end,
 	return off;
 }
 
+/* The same for what is wanted next below: the nearest first. Where it came. */
+static uint64_t cover_down_locked(struct fill_file *file, uint64_t from,
+				  uint64_t to, struct start *s)
+	REQUIRES(file->lock)
+{
+	uint64_t step = file->fills->config.get_bytes;
+
+	while (to > from) {
+		uint64_t begin = (to - 1) / step * step;
+
+		if (begin < from)
+			begin = from;
+		if (cover_locked(file, begin, to, 0, s) < to)
+			break;
+		to = begin;
+	}
+	return to;
+}
+
 /* What a stream may have ahead of it: its share of three quarters of the
  * memory, but a GET at least. */
 static uint64_t max_window(struct fills *f)
@@ -613,6 +632,18 @@ static void plan_locked(struct fill_file *file, const struct fill_read *r,
 	} else {
 		prefetch_note(&file->prefetch, file->size, r->off, r->len,
 			      stalled, max_window(file->fills), &from, &to);
+	}
+	if (to <= r->off && to > from) {
+		from = block_down(from);
+		if (end - from <= 2 * CRUMB) {
+			cover_locked(file, from, end, end, s);
+			return;
+		}
+		cover_locked(file, block_down(r->off), end, end, s);
+		begun = cover_down_locked(file, from, block_down(to), s);
+		if (begun > from)
+			prefetch_begun_down(&file->prefetch, from, begun);
+		return;
 	}
 	last = to;
 	to = block_up(file, to);

@@ -8,6 +8,12 @@
  * PREFETCH_STEP has been used, up to the end of a step where the file goes on,
  * so that requests stay large and a wide window is refilled evenly, not half at
  * a time.
+ *
+ * Large copies out of a mapped file often run from the end to the beginning (so
+ * does memcpy, depending on where the two lie), a tensor after the other. Such a
+ * stream is the mirror image: `low` and `below` stand for `next` and `ahead`.
+ * Two steps down make one; in a file that had a long one, each new stream is
+ * taken for one until it turns out otherwise a few times.
  */
 #include "io/prefetch.h"
 
@@ -20,8 +26,10 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 
 static bool near(const struct prefetch_cursor *c, uint64_t off)
 {
-	return c->used && off + PREFETCH_NEAR >= c->next &&
-	       off <= c->next + PREFETCH_NEAR;
+	uint64_t at = c->down ? c->low : c->next;
+
+	return c->used && off + PREFETCH_NEAR >= at &&
+	       off <= at + PREFETCH_NEAR;
 }
 
 static struct prefetch_cursor *pick(struct prefetch *p, uint64_t off,
@@ -68,6 +76,76 @@ static uint64_t window_end(const struct prefetch_cursor *c, uint64_t size)
 	return end + PREFETCH_FIRST > size ? size : end;
 }
 
+/* ---- downwards ---- */
+
+static uint64_t window_begin(const struct prefetch_cursor *c)
+{
+	uint64_t step = c->window < PREFETCH_STEP ? PREFETCH_FIRST :
+						    PREFETCH_STEP;
+	uint64_t begin = c->low > c->window ? c->low - c->window : 0;
+
+	begin -= begin % step;
+	return begin < PREFETCH_FIRST ? 0 : begin;
+}
+
+static void go_down(struct prefetch_cursor *c, uint64_t window)
+{
+	c->down = true;
+	c->window = window;
+	c->below = c->low;
+}
+
+/* One more step down, or up again? */
+static void turn(struct prefetch *p, struct prefetch_cursor *c, uint64_t off,
+		 uint64_t end)
+{
+	if (off < c->low && end <= c->low + PREFETCH_OVERLAP &&
+	    end + PREFETCH_OVERLAP >= c->low) {
+		c->downs++;
+	} else if (end > c->next) {
+		c->downs = 0;
+		if (c->down)
+			c->ahead = end;
+		c->down = false;
+	}
+	if (c->downs && c->next - off >= PREFETCH_LONG_DOWN)
+		p->trust_down = PREFETCH_TRUST;
+	if (!c->down && c->downs == PREFETCH_DOWNS)
+		go_down(c, 0);
+	else if (c->down && c->downs == 1 && p->trust_down)
+		c->window = PREFETCH_STEP;
+}
+
+static void note_down(struct prefetch_cursor *c, bool stalled,
+		      uint64_t max_window, uint64_t *from, uint64_t *to)
+{
+	grow(c, false, stalled, max_window);
+	if (c->below > c->low)
+		c->below = c->low;
+	if (c->low - c->below >
+	    c->window - min_u64(c->window / 2, PREFETCH_STEP))
+		return;
+	*to = c->below;
+	*from = window_begin(c);
+	if (*from > *to)
+		*from = *to;
+	c->below = *from;
+}
+
+/* In a file whose streams go down, the next one probably does, too. */
+static void guess_down(struct prefetch *p, struct prefetch_cursor *c,
+		       uint64_t *from, uint64_t *to)
+{
+	if (!p->trust_down)
+		return;
+	p->trust_down--;
+	go_down(c, PREFETCH_FIRST);
+	*to = c->low;
+	*from = c->below = c->low - min_u64(c->low, PREFETCH_FIRST);
+}
+
+/* ---- both ---- */
+
 void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 		   uint64_t len, bool stalled, uint64_t max_window,
 		   uint64_t *from, uint64_t *to)
@@ -80,12 +158,22 @@ void prefetch_note(struct prefetch *p, uint64_t size, uint64_t off,
 	c->used = ++p->stamp;
 	if (is_new) {
 		c->next = c->ahead = end;
+		c->low = off;
+		c->downs = 0;
+		c->down = false;
 		c->window = 0;
-		c->reads = 1;
+		if (off != 0)
+			guess_down(p, c, from, to);
 		if (off != 0)
 			return;
 	}
-	c->reads++;
+	turn(p, c, off, end);
+	c->low = min_u64(c->low, off);
+	if (c->down) {
+		if (c->low == off)
+			note_down(c, stalled, max_window, from, to);
+		return;
+	}
 	if (end > c->next || is_new) {
 		c->next = end;
 		grow(c, is_new && len >= PREFETCH_LARGE, stalled, max_window);
@@ -109,4 +197,11 @@ void prefetch_begun(struct prefetch *p, uint64_t to, uint64_t begun)
 	for (int i = 0; i < PREFETCH_CURSORS; i++)
 		if (p->cursor[i].used == p->stamp && p->cursor[i].ahead == to)
 			p->cursor[i].ahead = begun;
+}
+
+void prefetch_begun_down(struct prefetch *p, uint64_t from, uint64_t begun)
+{
+	for (int i = 0; i < PREFETCH_CURSORS; i++)
+		if (p->cursor[i].used == p->stamp && p->cursor[i].below == from)
+			p->cursor[i].below = begun;
 }

@@ -1,5 +1,6 @@
 """Requests are a price: these counts are promises."""
 
+import mmap
 import os
 import time
 import unittest
@@ -75,6 +76,30 @@ class ManyReaders(Case):
     def test_no_crumbs_when_memory_is_short(self):
         gets = self.read_all(12 << 20, "--memory", "64M")
         self.assertLessEqual(gets, 48) # two a file, a few in pieces
+
+
+class Backwards(Case):
+    """memcpy out of a mapped file may run from the end to the beginning, a
+    tensor after the other."""
+
+    def test_a_mapped_model(self):
+        size, tensor = 64 << 20, 16 << 20
+        self.server.put("model", os.urandom(1 << 20) * 64)
+        m = self.mount()
+        os.listdir(m.path)
+        self.server.latency(10)
+        self.server.reset()
+        with (open(f"{m.path}/model", "rb") as f,
+              mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as view):
+            view[0]
+            for end in range(tensor, size + 1, tensor):
+                for off in range(end - 4096, end - tensor - 1, -4096):
+                    view[off]
+        stats = self.server.stats()
+        # by 8 MiB it would be 8; here 3 a tensor, and finding out that it is
+        # so in the first
+        self.assertLessEqual(stats["ops"]["GET"], 20)
+        self.assertLessEqual(stats["bytes_out"], size * 11 // 10)
 
 
 class KernelRequests(Case):

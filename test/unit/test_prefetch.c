@@ -65,6 +65,51 @@ static void test_interleaved(void)
 		CHECK(got[s] >= 8 * MIB);
 }
 
+static void test_down(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, asked = 64 * MIB, windows = 0;
+
+	CASE("a stream that goes down is followed downwards");
+	for (uint64_t off = 64 * MIB - 69632; off > 69632; off -= 69632) {
+		prefetch_note(&p, 4096 * MIB, off, 69632, true, 64 * MIB, &from,
+			      &to);
+		if (from == to)
+			continue;
+		CHECK(to <= off);
+		CHECK(to <= asked);
+		asked = from;
+		windows++;
+	}
+	CHECK_INT(asked, 0);
+	CHECK(windows <= 12);
+
+	CASE("the next one in the file is expected to go down, too");
+	prefetch_note(&p, 4096 * MIB, 256 * MIB, MIB / 16, true, 64 * MIB,
+		      &from, &to);
+	CHECK_INT(to, 256 * MIB);
+	CHECK_INT(from, 255 * MIB);
+	prefetch_note(&p, 4096 * MIB, 256 * MIB - MIB / 16, MIB / 16, false,
+		      64 * MIB, &from, &to);
+	CHECK_INT(to, 255 * MIB);
+	CHECK_INT(from, 240 * MIB);
+	prefetch_begun_down(&p, from, 255 * MIB);
+	prefetch_note(&p, 4096 * MIB, 256 * MIB - 2 * MIB / 16, MIB / 16, false,
+		      64 * MIB, &from, &to);
+	CHECK_INT(to, 255 * MIB);
+
+	CASE("going up again it is followed upwards");
+	prefetch_note(&p, 4096 * MIB, 256 * MIB, MIB / 8, true, 64 * MIB, &from,
+		      &to);
+	CHECK(from >= 256 * MIB && to > from);
+
+	CASE("a few that do not, and it is expected no more");
+	for (uint64_t i = 0; i <= PREFETCH_TRUST; i++)
+		prefetch_note(&p, 4096 * MIB, (1024 + 64 * i) * MIB, MIB / 16,
+			      true, 64 * MIB, &from, &to);
+	CHECK_INT(from, to);
+}
+
 static void test_end(void)
 {
 	struct prefetch p = { .stamp = 0 };
@@ -133,6 +178,7 @@ int main(void)
 	test_sequential();
 	test_random();
 	test_interleaved();
+	test_down();
 	test_end();
 	test_even();
 	test_begun();
