@@ -32,7 +32,7 @@ struct config { /* strings are owned */
 	uint64_t part_size; /* 0: chosen by size */
 	char *temporary_names, *lock_names;
 	bool sloppy; /* unknown -o words are ignored (mount -s) */
-	uint64_t max_connections;
+	uint64_t max_connections, network_threads;
 	uint64_t ahead_files; /* fetched at once before they are asked for */
 	int64_t deadline_ns;
 	char *log_level, *log_file;

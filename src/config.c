@@ -183,6 +183,13 @@ static const struct option options[] = {
 	  AT(max_connections),
 	  1,
 	  1024 },
+	{ { "network-threads", "N", "0", NULL,
+	    "threads that share the connections to R2 (0: one for every four "
+	    "processors, at most four)" },
+	  NUMBER,
+	  AT(network_threads),
+	  0,
+	  16 },
 	{ { "ahead-files", "N", "48", NULL,
 	    "files fetched at once before they are asked for, where a reader "
 	    "takes them in order; at most 3/4 of the connections, 0: none" },

@@ -114,7 +114,7 @@ void http_destroy(struct http *h);
 
 struct http_config {
 	unsigned max_connections; /* in parallel, to all hosts; default 64 */
-	unsigned loops; /* event-loop threads, default 1 */
+	unsigned loops; /* event-loop threads; 0: by the processors */
 	uint32_t connect_timeout_ms; /* default 5000 */
 	const char *ca_bundle; /* NULL: the system's */
 	const char *user_agent; /* NULL: none */

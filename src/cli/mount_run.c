@@ -137,6 +137,7 @@ static int build_store(struct mount *m, char *why)
 	struct creds_config cc = { .file = c->credentials,
 				   .profile = c->profile };
 	struct http_config hc = { .max_connections = c->max_connections,
+				  .loops = c->network_threads,
 				  .ca_bundle = c->ca_bundle,
 				  .user_agent = "r2fs/" R2FS_VERSION };
 	struct r2_config rc = { .endpoint = c->url,

@@ -9,6 +9,10 @@
  * timers, because a retry's backoff and an operation's deadline span several
  * transfers.
  *
+ * One thread moves some gigabytes a second, or one through TLS, which a machine
+ * with a faster network exceeds; then several share the connections, and a
+ * request goes to the one that has the fewest.
+ *
  * Easy handles are reused: making one costs more than a small request.
  *
  * curl repeats a request by itself when a kept connection turns out to be
@@ -83,6 +87,7 @@ struct loop {
 	int *fds; /* open sockets */
 	unsigned nfds, max_fds;
 	atomic_bool cancels;
+	atomic_uint load; /* requests that have not ended */
 };
 
 struct curl_http {
@@ -91,7 +96,6 @@ struct curl_http {
 	char *ca_bundle, *user_agent;
 	struct loop *loops;
 	unsigned nloops;
-	atomic_uint turn;
 	atomic_ullong opened, requests, sent, received;
 	atomic_uint active, queued;
 };
@@ -426,6 +430,7 @@ static void finish(struct loop *l, struct http_req *req, int error,
 	req->error = error;
 	snprintf(req->error_text, sizeof(req->error_text), "%s", text);
 	atomic_fetch_sub(&l->http->active, 1);
+	atomic_fetch_sub(&l->load, 1);
 	req->done(req);
 }
 
@@ -641,10 +646,20 @@ static void *run_loop(void *arg)
 
 /* ---- the interface ---- */
 
+static struct loop *least_loaded(struct curl_http *h)
+{
+	struct loop *least = &h->loops[0];
+
+	for (unsigned i = 1; i < h->nloops; i++)
+		if (atomic_load(&h->loops[i].load) < atomic_load(&least->load))
+			least = &h->loops[i];
+	return least;
+}
+
 static void curl_submit(struct http *base, struct http_req *req)
 {
 	struct curl_http *h = (struct curl_http *)base;
-	struct loop *l = &h->loops[atomic_fetch_add(&h->turn, 1) % h->nloops];
+	struct loop *l = least_loaded(h);
 	bool idle;
 
 	req->status = req->error = 0;
@@ -658,6 +673,7 @@ static void curl_submit(struct http *base, struct http_req *req)
 	req->loop = l;
 	atomic_fetch_add(&h->requests, 1);
 	atomic_fetch_add(&h->queued, 1);
+	atomic_fetch_add(&l->load, 1);
 	mutex_lock(&l->lock);
 	idle = list_empty(&l->incoming);
 	list_add_tail(&l->incoming, &req->link);
@@ -744,9 +760,7 @@ static int loop_start(struct curl_http *h, struct loop *l, unsigned nloops)
 	int err;
 
 	l->http = h;
-	l->max_active = h->config.max_connections / nloops;
-	if (l->max_active == 0)
-		l->max_active = 1;
+	l->max_active = (h->config.max_connections + nloops - 1) / nloops;
 	l->active = xcalloc(l->max_active, sizeof(*l->active));
 	mutex_init(&l->lock);
 	list_init(&l->incoming);
@@ -773,10 +787,20 @@ static const struct http_ops curl_ops = {
 	.destroy = curl_destroy,
 };
 
+static unsigned choose_loops(const struct http_config *c)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned n = c->loops ? c->loops : cpus >= 16 ? 4 : cpus / 4;
+
+	if (n > c->max_connections)
+		n = c->max_connections;
+	return n ? n : 1;
+}
+
 int http_curl_create(const struct http_config *config, struct http **ret)
 {
 	struct curl_http *h = xcalloc(1, sizeof(*h));
-	unsigned want = config->loops ? config->loops : 1;
+	unsigned want;
 
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	h->base.ops = &curl_ops;
@@ -787,6 +811,7 @@ int http_curl_create(const struct http_config *config, struct http **ret)
 		h->config.connect_timeout_ms = 5000;
 	h->ca_bundle = xstrdup(config->ca_bundle);
 	h->user_agent = xstrdup(config->user_agent);
+	want = choose_loops(&h->config);
 	h->loops = xcalloc(want, sizeof(*h->loops));
 	h->nloops = 0;
 	for (unsigned i = 0; i < want; i++, h->nloops++) {

@@ -7,6 +7,7 @@ Environment:
                      the daemon then stays in the foreground and must end with
                      status 0, so that leaks are reported too
   R2FS_SLOW          factor on every time limit
+  R2FS_MORE          further options of every mount
   R2FS_RSS_LIMIT_MB  most memory a daemon may have had
 """
 
@@ -34,6 +35,7 @@ BUCKET = "bucket"
 RSS_LIMIT = int(os.environ.get("R2FS_RSS_LIMIT_MB", "300")) << 20
 SLOW = float(os.environ.get("R2FS_SLOW", "1"))
 RUNNER = shlex.split(os.environ.get("R2FS_RUNNER", ""))
+MORE = shlex.split(os.environ.get("R2FS_MORE", ""))
 TEST_LIMIT = 180 # seconds, times SLOW
 CLEAN_ENV = {k: v for k, v in os.environ.items()
              if not k.startswith(("AWS_", "R2_"))}
@@ -172,7 +174,7 @@ class Mount:
         self.argv = [R2FS, "mount", "--endpoint",
                      endpoint or server.endpoint, "--credentials", self.creds,
                      "--cache-dir", self.cache, "--min-free", "64M",
-                     "--log-file", self.log, *options, bucket, self.path]
+                     "--log-file", self.log, *MORE, *options, bucket, self.path]
         self.mounted = False
         self.foreground = None
 
