@@ -228,10 +228,12 @@ int op_on_head(struct http_req *http)
 	op->unheard_ns = 0;
 	http->deadline_ns = op->deadline_ns;
 	op->expect = UINT64_MAX;
-	if (op->req->op == STORE_GET && !op->variant.as_head &&
-	    (http->status == 200 || http->status == 206))
-		return check_get(op);
-	return 0;
+	if (op->req->op != STORE_GET || op->variant.as_head ||
+	    http->status < 200 || http->status > 299)
+		return 0;
+	if (http->status != 200 && http->status != 206)
+		return refuse(op, "the server's answer is no object");
+	return check_get(op);
 }
 
 int op_on_body(struct http_req *http, const void *data, size_t n)
