@@ -45,10 +45,10 @@ struct http_req {
 	uint64_t body_len; /* Content-Length is always sent for PUT and POST */
 	uint64_t not_before_ns; /* monotonic: delayed start (retry backoff), 0 now */
 	uint64_t deadline_ns; /* monotonic: fails with -ETIMEDOUT, 0 = none */
-	/* Bytes a second: each byte of the body that is sent puts deadline_ns
-	 * off by its share, so that a large body has its time and a server
-	 * that takes none of it has not. 0: the deadline stands. */
-	uint32_t send_rate;
+	/* Bytes a second: each byte of a body, sent or received, puts
+	 * deadline_ns off by its share, so that a large body has its time and
+	 * a server that moves none of it has not. 0: the deadline stands. */
+	uint32_t byte_rate;
 	/* no byte moved for so long, either way and counting what the other
 	 * end has not acknowledged yet: -ETIMEDOUT, 0 = none */
 	uint32_t stall_ms;

@@ -29,8 +29,8 @@ enum op_question { /* a HEAD in the place of a write */
 		   ASK_FREE, /* may it be done, by a server that knows no conditions? */
 };
 
-/* Bytes a second at which a body being sent earns its deadline. */
-enum { SEND_RATE = 32 * 1024 };
+/* Bytes a second at which a body on its way earns its deadline. */
+enum { BYTE_RATE = 32 * 1024 };
 
 enum { LATENCY_BUCKETS = 96 };
 
@@ -59,8 +59,10 @@ struct r2 {
 	/* guarded by lock */
 	struct list queue;
 	unsigned under_way, window, successes;
+	unsigned writes; /* of those under way */
 	unsigned live; /* operations not yet ended */
 	uint64_t halved_ns;
+	uint64_t answered_ns, failed_ns; /* last end of either kind */
 	int64_t skew_s;
 	bool no_conditions; /* the server knows no conditional writes */
 	bool no_merge; /* the server cannot merge metadata */
@@ -90,10 +92,11 @@ struct op {
 	bool admitted;
 	struct creds_set *creds;
 	struct buf body; /* LIST and error bodies */
-	uint64_t started_ns, deadline_ns;
+	uint64_t started_ns, deadline_ns; /* the latter from its admission on */
 	uint32_t stall_ms;
 	bool fixed_deadline; /* the caller's: nothing puts it off */
-	uint64_t sent_max; /* most body bytes of any attempt */
+	uint64_t sent_max; /* most body bytes that any attempt sent */
+	uint64_t got_max; /* and of a GET, that all of them brought */
 	unsigned tries, stale_tries;
 	unsigned odd_at; /* DELETE_MANY: keys before it need no single delete */
 	bool *settled; /* DELETE_MANY asked again: keys that need it not */

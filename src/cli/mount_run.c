@@ -28,7 +28,7 @@
 #include "r2/r2.h"
 
 enum {
-	WAITING_THREADS = 128,
+	WAITING_THREADS = 512,
 	DISK_THREADS = 2,
 	WHY = 1024,
 	DRAIN_MS = 60000,

@@ -39,8 +39,8 @@
 #include "net/http_impl.h"
 
 enum {
-	MAX_HEADERS = 64,
-	MAX_HEADER_BYTES = 32768,
+	MAX_HEADERS = 1024, /* 8 KiB of metadata may be hundreds of pairs */
+	MAX_HEADER_BYTES = 65536,
 	TICK_MS = 50, /* how often deadlines and stalls are looked at */
 	RECEIVE_BYTES = 512 * 1024,
 	SEND_BYTES = 256 * 1024,
@@ -133,14 +133,16 @@ static void moved(struct transfer *t)
 	t->moved_ns = clock_mono_ns();
 }
 
-static void keep_header(struct transfer *t, const char *line, size_t n)
+/* -EMSGSIZE: with some of the headers missing the rest would mislead. */
+static int keep_header(struct transfer *t, const char *line, size_t n)
 {
 	const char *colon = memchr(line, ':', n);
 	size_t name_len, value_len;
 
-	if (!colon || t->nheaders == MAX_HEADERS ||
-	    t->text_len + n + 2 > sizeof(t->text))
-		return;
+	if (!colon)
+		return 0;
+	if (t->nheaders == MAX_HEADERS || t->text_len + n + 2 > sizeof(t->text))
+		return -EMSGSIZE;
 	name_len = colon - line;
 	for (colon++; colon < line + n && (*colon == ' ' || *colon == '\t');)
 		colon++;
@@ -155,6 +157,7 @@ static void keep_header(struct transfer *t, const char *line, size_t n)
 	memcpy(t->text + t->text_len, colon, value_len);
 	t->text_len += value_len;
 	t->text[t->text_len++] = 0;
+	return 0;
 }
 
 static const char *find_header(const struct transfer *t, const char *name)
@@ -192,12 +195,10 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 		t->text_len = 0;
 	} else if (n <= 2 && !t->head_given) {
 		t->abort = give_head(t);
-		if (t->abort)
-			return 0;
 	} else {
-		keep_header(t, line, n);
+		t->abort = keep_header(t, line, n);
 	}
-	return n;
+	return t->abort ? 0 : n;
 }
 
 static size_t on_data(char *data, size_t size, size_t n, void *arg)
@@ -372,6 +373,10 @@ static void set_options(struct transfer *t)
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* else a resolver that hangs holds up the thread at the end */
+	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+#endif
 	curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
@@ -518,8 +523,9 @@ static uint64_t start_waiting(struct loop *l, bool ending)
 static bool past_deadline(const struct transfer *t, uint64_t now)
 {
 	const struct http_req *req = t->req;
+	uint64_t bytes = t->sent + req->body_received;
 	uint64_t more =
-		req->send_rate ? t->sent * 1000 / req->send_rate * 1000000 : 0;
+		req->byte_rate ? bytes * 1000 / req->byte_rate * 1000000 : 0;
 
 	return req->deadline_ns && now >= req->deadline_ns + more;
 }

@@ -199,16 +199,23 @@ static void short_body(struct op *op)
 				      op->flight->http.body_received));
 }
 
-/* What one attempt has sent, the next may take its time for, too. */
+static uint64_t gain(uint64_t *max, uint64_t now)
+{
+	uint64_t more = now > *max ? now - *max : 0;
+
+	*max += more;
+	return more;
+}
+
+/* What one attempt has moved, the next may take its time for, too. */
 static void put_off_deadline(struct op *op)
 {
-	uint64_t more, sent = op->flight->http.body_sent;
+	uint64_t bytes = gain(&op->sent_max, op->flight->http.body_sent) +
+			 gain(&op->got_max, op->req->buf_len);
 
-	if (op->fixed_deadline || sent <= op->sent_max)
+	if (op->fixed_deadline)
 		return;
-	more = (sent - op->sent_max) * 1000 / SEND_RATE * 1000000;
-	op->sent_max = sent;
-	op->deadline_ns += more;
+	op->deadline_ns += bytes * 1000 / BYTE_RATE * 1000000;
 	op->flight->http.deadline_ns = op->deadline_ns;
 }
 

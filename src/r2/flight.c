@@ -95,7 +95,7 @@ struct flight *flight_new(struct op *op)
 	f->http.done = op_done;
 	f->http.arg = f;
 	f->http.deadline_ns = op->deadline_ns;
-	f->http.send_rate = op->fixed_deadline ? 0 : SEND_RATE;
+	f->http.byte_rate = op->fixed_deadline ? 0 : BYTE_RATE;
 	f->http.stall_ms = op->stall_ms;
 	return f;
 }

@@ -8,7 +8,12 @@
  *
  * The window is how many operations may be under way: it grows by one per
  * window of successes and halves when R2 throttles (429, 503), never below
- * MIN_WINDOW. A throttled key also waits by itself through its backoff.
+ * MIN_WINDOW. A throttled key also waits by itself through its backoff. Writes
+ * take three quarters of it at most: a reader does not wait for uploads.
+ *
+ * The deadline of an operation begins when it is admitted; one that is not
+ * within a deadline ends without having been sent. A write waits on as long as
+ * those before it get on: its bytes are on disk and would only wait elsewhere.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,24 +50,75 @@ static void start(struct op *op)
 	tasks_submit(op->r2->workers, &op->task);
 }
 
+static void admit_locked(struct r2 *r2, struct op *op, uint64_t now)
+	REQUIRES(r2->lock)
+{
+	op->admitted = true;
+	r2->under_way++;
+	r2->writes += op_is_write(op->req);
+	if (op->fixed_deadline)
+		return;
+	op->deadline_ns += now - op->started_ns;
+	op->flight->http.deadline_ns = op->deadline_ns;
+}
+
+static bool is_late_locked(const struct r2 *r2, const struct op *op,
+			   uint64_t now) REQUIRES(r2->lock)
+{
+	if (now < op->deadline_ns)
+		return false;
+	return !op_is_write(op->req) || op->fixed_deadline ||
+	       (r2->failed_ns > r2->answered_ns &&
+		r2->failed_ns > op->started_ns);
+}
+
+/* The next operation that may be sent, or that has waited too long: then it is
+ * not admitted. */
+static struct op *take_queued_locked(struct r2 *r2) REQUIRES(r2->lock)
+{
+	unsigned most = r2->window > 1 ? r2->window * 3 / 4 : 1;
+	uint64_t now = clock_mono_ns();
+
+	list_for_each(n, &r2->queue) {
+		struct op *op = list_entry(n, struct op, link);
+		bool late = is_late_locked(r2, op, now);
+
+		if (!late && (r2->under_way >= r2->window ||
+			      (op_is_write(op->req) && r2->writes >= most)))
+			continue;
+		list_del(&op->link);
+		op->state = OP_PARSE;
+		if (!late)
+			admit_locked(r2, op, now);
+		return op;
+	}
+	return NULL;
+}
+
+static void end_late(struct task *t)
+{
+	struct op *op = container_of(t, struct op, task);
+
+	snprintf(op->req->why, sizeof(op->req->why),
+		 "no connection was free within the deadline");
+	op_end(op, -ETIMEDOUT);
+}
+
 static void start_queued(struct r2 *r2)
 {
-	for (;;) {
-		struct op *op = NULL;
+	struct op *op;
 
+	do {
 		mutex_lock(&r2->lock);
-		if (!list_empty(&r2->queue) && r2->under_way < r2->window) {
-			op = list_first(&r2->queue, struct op, link);
-			list_del(&op->link);
-			op->state = OP_PARSE;
-			op->admitted = true;
-			r2->under_way++;
-		}
+		op = take_queued_locked(r2);
 		mutex_unlock(&r2->lock);
-		if (!op)
-			return;
-		start(op);
-	}
+		if (op && op->admitted) {
+			start(op);
+		} else if (op) {
+			op->task.run = end_late;
+			tasks_submit(r2->workers, &op->task);
+		}
+	} while (op);
 }
 
 /* Answers to a question, rather than trouble. */
@@ -124,7 +180,12 @@ void op_end(struct op *op, int error)
 	req->impl = NULL;
 	count_end_locked(r2, op, error);
 	if (op->admitted)
+		*(is_ordinary(error) ? &r2->answered_ns : &r2->failed_ns) =
+			clock_mono_ns();
+	if (op->admitted) {
 		r2->under_way--;
+		r2->writes -= op_is_write(req);
+	}
 	mutex_unlock(&r2->lock);
 	flight_free(op->flight);
 	buf_release(&op->body);

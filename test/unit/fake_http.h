@@ -242,8 +242,8 @@ static inline void check_asked(struct fake_http *f, const struct fake_answer *a,
 static inline uint64_t deadline_of(const struct http_req *req)
 {
 	return req->deadline_ns +
-	       (req->send_rate ?
-			req->body_sent * 1000 / req->send_rate * 1000000 :
+	       (req->byte_rate ?
+			req->body_sent * 1000 / req->byte_rate * 1000000 :
 			0);
 }
 

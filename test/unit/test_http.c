@@ -488,6 +488,40 @@ static void test_sent(void)
 	free(body);
 }
 
+/* What R2 allows of metadata may be hundreds of short pairs. */
+static void test_many_headers(void)
+{
+	struct exchange script[2] = { { 0 } };
+	struct buf text;
+	struct http *http;
+	struct ask a;
+
+	CASE("hundreds of headers are kept, thousands are refused");
+	for (unsigned n = 500; n <= 2000; n *= 4) {
+		buf_init(&text, 1 << 20);
+		buf_addstr(&text, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
+		for (unsigned i = 0; i < n; i++)
+			buf_addf(&text, "x-amz-meta-%u: %u\r\n", i, i);
+		buf_addstr(&text, "Content-Type: last/one\r\n\r\n");
+		buf_addch(&text, 0);
+		script[0] = (struct exchange){ SAY, text.data };
+		server_start(script);
+		http = http_new();
+		ask_init(&a, http, HTTP_GET);
+		ask(&a);
+		if (n == 500) {
+			CHECK_INT(a.req.error, 0);
+			CHECK_STR(a.type, "last/one");
+		} else {
+			CHECK_INT(a.req.error, -EMSGSIZE);
+		}
+		ask_release(&a);
+		http_destroy(http);
+		server_stop();
+		buf_release(&text);
+	}
+}
+
 static void test_long_header(void)
 {
 	static const struct exchange script[] = { { SAY, OK_HELLO }, { 0 } };
@@ -665,6 +699,11 @@ static void test_deadlines(void)
 {
 	static const struct exchange sip[] = { { SIP, OK_HELLO }, { 0 } };
 	static const struct exchange deaf[] = { { DEAF, "" }, { 0 } };
+	static const struct exchange slow[] = {
+		{ SAY_SLOWLY, "HTTP/1.1 200\r\nContent-Length: 20\r\n\r\n"
+			      "01234567890123456789" },
+		{ 0 }
+	};
 	size_t n = 1 << 20;
 	char *body = xcalloc(1, n);
 	struct http *http;
@@ -677,10 +716,23 @@ static void test_deadlines(void)
 	a.req.body = body;
 	a.req.body_len = n;
 	a.req.deadline_ns = clock_mono_ns() + 500000000;
-	a.req.send_rate = 256 << 10;
+	a.req.byte_rate = 256 << 10;
 	ask(&a);
 	CHECK_INT(a.req.error, 0);
 	CHECK(a.ns > 600000000);
+	ask_release(&a);
+	http_destroy(http);
+	server_stop();
+
+	CASE("so do bytes received");
+	server_start(slow);
+	http = http_new();
+	ask_init(&a, http, HTTP_GET);
+	a.req.deadline_ns = clock_mono_ns() + 1200000000;
+	a.req.byte_rate = 10;
+	ask(&a);
+	CHECK_INT(a.req.error, 0);
+	CHECK(a.ns > 1300000000);
 	ask_release(&a);
 	http_destroy(http);
 	server_stop();
@@ -766,6 +818,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	test_answers();
 	test_sent();
+	test_many_headers();
 	test_long_header();
 	test_file();
 	test_keep_alive();

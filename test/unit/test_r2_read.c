@@ -18,14 +18,20 @@ static struct creds *creds;
 static struct fake_http *fake;
 static struct store *store;
 
-static void begin(const struct fake_answer *script)
+static void begin_narrow(const struct fake_answer *script, unsigned window)
 {
 	struct r2_config config = { .endpoint = "https://r2.example",
-				    .bucket = "bkt" };
+				    .bucket = "bkt",
+				    .max_in_flight = window };
 
 	fake = fake_http_create(script);
 	if (r2_create(&config, fake_http_http(fake), creds, &store))
 		BUG("r2_create");
+}
+
+static void begin(const struct fake_answer *script)
+{
+	begin_narrow(script, 0);
 }
 
 static void end(void)
@@ -65,6 +71,14 @@ static const struct {
 	  "abcdef",
 	  16 },
 	{ "a whole object that fits", 0, { WHOLE("01234") }, 0, "01234", 5 },
+	{ "an answer that is no object, then the part",
+	  2,
+	  { { .status = 202, .headers = TAG, .body = "later" },
+	    { .status = 204, .headers = TAG },
+	    PART("2-11/16", "23456789ab") },
+	  0,
+	  "23456789ab",
+	  16 },
 	{ "a whole object instead of a part",
 	  2,
 	  { WHOLE("0123456789abcdef"), WHOLE("0123456789abcdef"),
@@ -700,6 +714,92 @@ static void test_hedge_cancel(void)
 	end();
 }
 
+/* ---- waiting to be admitted ---- */
+
+enum { LINE = 4 };
+
+static void init_line(struct store_req *r, struct store_req **all,
+		      enum store_op op)
+{
+	static uint8_t buf[LINE][10];
+
+	for (unsigned i = 0; i < LINE; i++) {
+		r[i] = (struct store_req){ .op = op,
+					   .key = "k",
+					   .ranged = true,
+					   .range_len = 10,
+					   .buf = buf[i],
+					   .buf_cap = 10,
+					   .body = { .fd = -1 } };
+		all[i] = &r[i];
+	}
+}
+
+static void release_line(struct store_req *r)
+{
+	for (unsigned i = 0; i < LINE; i++)
+		store_req_release(&r[i]);
+}
+
+static void test_queue(void)
+{
+	struct store_req r[LINE], *all[LINE];
+
+	CASE("who has waited for a connection has his time after it");
+	init_line(r, all, STORE_GET);
+	begin_narrow(SCRIPT(SLOW(20000, DATA), SLOW(20000, DATA)), 1);
+	fake_http_run(fake, store, all, 2);
+	CHECK_INT(r[0].error, 0);
+	CHECK_INT(r[1].error, 0);
+	release_line(r);
+	end();
+
+	CASE("but does not wait longer than a deadline");
+	init_line(r, all, STORE_GET);
+	begin_narrow(SCRIPT(SLOW(20000, DATA), SLOW(20000, DATA)), 1);
+	fake_http_run(fake, store, all, 3);
+	CHECK_INT(r[0].error, 0);
+	CHECK_INT(r[1].error, 0);
+	CHECK_INT(r[2].error, -ETIMEDOUT);
+	CHECK_INT(r[2].attempts, 0);
+	CHECK_STR(r[2].why, "no connection was free within the deadline");
+	release_line(r);
+	end();
+
+	CASE("a read goes past writes that fill their share");
+	init_line(r, all, STORE_PUT);
+	r[LINE - 1].op = STORE_GET;
+	begin_narrow(
+		SCRIPT({ .method = "PUT",
+			 .status = 200,
+			 .headers =
+				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
+			 .takes_ms = 9000 },
+		       { .method = "GET",
+			 .status = 206,
+			 .headers = TAG "Content-Range: bytes 0-9/16",
+			 .body = DATA,
+			 .takes_ms = 10 },
+		       { .method = "PUT",
+			 .status = 200,
+			 .headers =
+				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
+			 .takes_ms = 9000 },
+		       { .method = "PUT",
+			 .status = 200,
+			 .headers =
+				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
+			 .takes_ms = 9000 }),
+		2);
+	for (unsigned i = 0; i < LINE - 1; i++)
+		CHECK_INT(store_body_sum(store, &r[i].body), 0);
+	fake_http_run(fake, store, all, LINE);
+	for (unsigned i = 0; i < LINE; i++)
+		CHECK_INT(r[i].error, 0);
+	release_line(r);
+	end();
+}
+
 int main(void)
 {
 	struct creds_config config = { NULL, NULL };
@@ -718,6 +818,7 @@ int main(void)
 	test_hedges();
 	test_hedge_limits();
 	test_hedge_cancel();
+	test_queue();
 	creds_destroy(creds);
 	return check_done();
 }
