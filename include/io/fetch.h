@@ -6,6 +6,13 @@
  *   state     bytes readable from memory   what comes next
  *   FLYING    the first `got`              ARRIVED, or it fails and is gone
  *   ARRIVED   all                          a task stores them, then it is gone
+ *   LEFT      all                          no reader wants them any more
+ *
+ * LEFT is what the cache could not keep (the disk is full): it stays while a
+ * parked reader needs it together with bytes that are still to come, and as
+ * long as memory allows until it was read to its end; else two readers of
+ * neighbouring ranges would fetch for each other without end, and what was
+ * brought ahead would be gone before it is read.
  *
  * Nothing of a file is asked for twice: a range is in the cache, in a fetch,
  * or missing. Lock order: file.lock -> fills.lock, the
@@ -19,15 +26,16 @@
 #include "io/fill.h"
 #include "io/prefetch.h"
 
-enum fetch_state { FETCH_FLYING, FETCH_ARRIVED };
+enum fetch_state { FETCH_FLYING, FETCH_ARRIVED, FETCH_LEFT };
 
 struct fetch {
 	struct list link; /* file.fetches */
-	struct fill_file *file; /* holds a reference */
+	struct fill_file *file; /* holds a reference until LEFT */
 	enum fetch_state state; /* guarded by file.lock, with got */
 	uint64_t off;
 	size_t len, got;
 	bool ahead; /* nobody waited for it when it began */
+	bool unread; /* no reader has come to its end; guarded by file.lock */
 	struct chunk *chunk;
 	struct store_req req;
 	struct task task;
@@ -50,6 +58,7 @@ struct fill_file {
 	struct fill_name *name; /* the newest; older ones may be in use */
 	struct store_attr attr; /* has_meta: headers that a GET has shown */
 	struct list fetches;
+	unsigned left; /* of them, LEFT */
 	struct list waiters; /* struct fill_read */
 	struct prefetch prefetch;
 	bool stale;
@@ -69,6 +78,8 @@ struct fills {
 	unsigned ending; /* of them: memory given back */
 	unsigned busy; /* files that have a fetch */
 	struct list hungry; /* files with readers that wait for memory */
+	/* what arrives: bytes since a moment, and a second, 0 not known yet */
+	uint64_t metered, metered_ns, moved_ns, rate;
 	struct fill_stats stats; /* atomics */
 };
 
@@ -87,6 +98,10 @@ void file_put(struct fill_file *file);
 struct fetch *fetch_new_locked(struct fill_file *file, uint64_t off, size_t len,
 			       bool ahead, bool must) REQUIRES(file->lock);
 void fetch_submit(struct fetch *fetch);
+/* Drops what is LEFT and not wanted any more. */
+void fetch_sweep(struct fill_file *file) EXCLUDES(file->lock);
+/* The same of all, of a file that is going. */
+void fetch_drop_left(struct fill_file *file);
 
 /* Bytes of a chunk that are all there: stores them behind the readers' back.
  * Takes the chunk. */

@@ -94,7 +94,8 @@ struct content *fill_content(struct fill_file *file); /* borrowed */
 /* Begins to fetch what is missing of [off, off + len), as far as memory allows
  * without anybody waiting: true if there was anything to fetch. */
 bool fill_ahead(struct fill_file *file, uint64_t off, uint64_t len);
-/* Little memory left: what nobody waits for had better not begin. */
+/* Little memory left, or more on its way than the link brings in some seconds:
+ * what nobody waits for had better not begin. */
 bool fills_pressed(struct fills *f);
 
 /*

@@ -2,8 +2,8 @@
  * The life of one GET: see the table in io/fetch.h.
  *
  * Arrived bytes are written to the cache by a task and stay readable from
- * memory until then; if the cache cannot keep them (disk full) they are simply
- * gone afterwards, and whoever waited has been answered from memory.
+ * memory until then, and longer if the cache cannot keep them and a reader
+ * still needs them.
  */
 #include "io/fetch.h"
 
@@ -24,6 +24,7 @@ static struct fetch *fetch_alloc_locked(struct fill_file *file, uint64_t off,
 	fetch->off = off;
 	fetch->len = len;
 	fetch->chunk = chunk;
+	fetch->unread = true;
 	list_add_tail(&file->fetches, &fetch->link);
 	mutex_lock(&f->lock);
 	file->refs++;
@@ -91,17 +92,74 @@ static void feed(struct fills *f)
 	mutex_unlock(&f->lock);
 }
 
-static void fetch_end(struct fetch *fetch)
+static bool wanted_locked(const struct fetch *fetch) REQUIRES(fetch->file->lock)
 {
-	struct fill_file *file = fetch->file;
-	struct fills *f = file->fills;
+	list_for_each(n, &fetch->file->waiters) {
+		const struct fill_read *r =
+			list_entry(n, struct fill_read, link);
 
-	mutex_lock(&file->lock);
-	list_del(&fetch->link);
-	mutex_unlock(&file->lock);
+		if (r->off < fetch->off + fetch->len &&
+		    fetch->off < r->off + r->len)
+			return true;
+	}
+	return fetch->unread && !fills_pressed(fetch->file->fills);
+}
+
+static void fetch_free(struct fetch *fetch)
+{
 	chunk_put(fetch->chunk);
 	store_req_release(&fetch->req);
 	free(fetch);
+}
+
+void fetch_sweep(struct fill_file *file)
+{
+	struct list gone;
+
+	list_init(&gone);
+	mutex_lock(&file->lock);
+	if (file->left) {
+		list_for_each_safe(n, tmp, &file->fetches) {
+			struct fetch *fetch = list_entry(n, struct fetch, link);
+
+			if (fetch->state != FETCH_LEFT || wanted_locked(fetch))
+				continue;
+			list_del(n);
+			list_add_tail(&gone, n);
+			file->left--;
+		}
+	}
+	mutex_unlock(&file->lock);
+	list_for_each_safe(n, tmp, &gone)
+		fetch_free(list_entry(n, struct fetch, link));
+}
+
+void fetch_drop_left(struct fill_file *file)
+{
+	list_for_each_safe(n, tmp, &file->fetches) {
+		list_del(n);
+		fetch_free(list_entry(n, struct fetch, link));
+	}
+}
+
+/* stored: the cache has it now. */
+static void fetch_end(struct fetch *fetch, bool stored)
+{
+	struct fill_file *file = fetch->file;
+	struct fills *f = file->fills;
+	bool left;
+
+	mutex_lock(&file->lock);
+	left = !stored && wanted_locked(fetch);
+	if (left) {
+		fetch->state = FETCH_LEFT;
+		file->left++;
+	} else {
+		list_del(&fetch->link);
+	}
+	mutex_unlock(&file->lock);
+	if (!left)
+		fetch_free(fetch);
 	mutex_lock(&f->lock);
 	f->busy -= --file->fetching == 0;
 	mutex_unlock(&f->lock);
@@ -121,7 +179,7 @@ static void store_bytes(struct task *t)
 				    fetch->chunk->data + at,
 				    n < WRITE_STEP ? n : WRITE_STEP);
 	}
-	fetch_end(fetch);
+	fetch_end(fetch, err == 0);
 }
 
 static void arrive(struct fetch *fetch)
@@ -147,19 +205,61 @@ static void keep_headers_locked(struct fill_file *file,
 		memset(&file->attr, 0, sizeof(file->attr));
 }
 
+/* Measured while bytes come: idle time says nothing of the link. */
+static void meter(struct fills *f, uint64_t bytes)
+{
+	const uint64_t idle_ns = 1000000000, enough_ns = 100000000;
+	uint64_t now = clock_mono_ns(), span;
+
+	mutex_lock(&f->lock);
+	span = now - f->metered_ns;
+	if (now - f->moved_ns > idle_ns || span > 2 * idle_ns) {
+		f->metered_ns = now;
+		f->metered = 0;
+	} else if (span >= enough_ns) {
+		f->rate = (f->metered + bytes) * 1000 / (span / 1000000);
+	}
+	f->metered += bytes;
+	f->moved_ns = now;
+	mutex_unlock(&f->lock);
+}
+
 static void on_progress(struct store_req *req, size_t got)
 {
 	struct fetch *fetch = req->arg;
 	struct fill_file *file = fetch->file;
+	size_t before;
 	bool waiters;
 
 	mutex_lock(&file->lock);
+	before = fetch->got;
 	fetch->got = got < fetch->len ? got : fetch->len;
+	got = fetch->got;
 	keep_headers_locked(file, req);
 	waiters = !list_empty(&file->waiters);
 	mutex_unlock(&file->lock);
+	if (got > before)
+		meter(file->fills, got - before);
 	if (waiters)
 		fill_wake(file, 0, 0, 0);
+}
+
+/* The whole blocks of a GET that failed on its way are as good as others'. */
+static bool salvage(struct fetch *fetch, int err)
+{
+	struct fill_file *file = fetch->file;
+	size_t len = fetch->len, usable;
+
+	mutex_lock(&file->lock);
+	usable = fetch->got - fetch->got % CACHE_BLOCK;
+	if (usable)
+		fetch->len = usable;
+	mutex_unlock(&file->lock);
+	if (!usable)
+		return false;
+	fill_wake(file, fetch->off + usable, len - usable, err);
+	arrive(fetch);
+	return true;
 }
 
 static void on_done(struct store_req *req)
@@ -177,15 +277,19 @@ static void on_done(struct store_req *req)
 		arrive(fetch);
 		return;
 	}
-	mutex_lock(&file->lock);
-	if (err == -ESTALE)
+	if (err == -ESTALE) {
+		mutex_lock(&file->lock);
 		file->stale = true;
+		mutex_unlock(&file->lock);
+		fills_count(&file->fills->stats.stale, 1);
+	} else if (salvage(fetch, err)) {
+		return;
+	}
+	mutex_lock(&file->lock);
 	list_del(&fetch->link);
 	mutex_unlock(&file->lock);
-	if (err == -ESTALE)
-		fills_count(&file->fills->stats.stale, 1);
 	fill_wake(file, fetch->off, fetch->len, err);
-	fetch_end(fetch);
+	fetch_end(fetch, true);
 }
 
 void fetch_submit(struct fetch *fetch)

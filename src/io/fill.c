@@ -22,7 +22,10 @@ enum {
 	CRUMB = 1 << 20, /* a last GET is so much larger rather than two */
 	WINDOW_MAX = 512 << 20,
 	MANY_GETS = 128, /* of a file: three more do not count */
+	AHEAD_S = 4, /* of what the link brings, at most, is asked for */
 };
+
+#define SIZE_MAX_OF_OBJECT (5ull << 40)
 
 static bool same_cid(const struct map_node *n, const void *key)
 {
@@ -49,6 +52,7 @@ int fills_create(const struct fill_config *config, struct fills **ret)
 
 static void file_free(struct fill_file *file)
 {
+	fetch_drop_left(file);
 	content_put(file->content);
 	mutex_release(&file->lock);
 	store_meta_release(&file->attr.meta);
@@ -178,6 +182,8 @@ int file_get(struct fills *f, const char *key, const char *etag, uint64_t cid,
 	struct fill_file *file, *fresh;
 	int err;
 
+	if (size > SIZE_MAX_OF_OBJECT)
+		return -EFBIG;
 	mutex_lock(&f->lock);
 	file = find_file_locked(f, cid);
 	mutex_unlock(&f->lock);
@@ -221,7 +227,14 @@ void file_put(struct fill_file *file)
 int fill_open(struct fills *f, const char *key, const char *etag, uint64_t cid,
 	      uint64_t size, struct fill_file **ret)
 {
-	return file_get(f, key, etag, cid, size, ret);
+	int err = file_get(f, key, etag, cid, size, ret);
+
+	if (err)
+		return err;
+	mutex_lock(&(*ret)->lock);
+	(*ret)->stale = false;
+	mutex_unlock(&(*ret)->lock);
+	return 0;
 }
 
 void fill_ref(struct fill_file *file)
@@ -375,6 +388,12 @@ static bool take_bytes_locked(struct fill_file *file, struct fill_read *r)
 	}
 	r->error = 0;
 	r->got = r->len;
+	list_for_each(n, &file->fetches) {
+		fetch = list_entry(n, struct fetch, link);
+		if (r->off < fetch->off + fetch->len &&
+		    r->off + r->len >= fetch->off + fetch->len)
+			fetch->unread = false;
+	}
 	return true;
 }
 
@@ -446,6 +465,7 @@ void fill_wake(struct fill_file *file, uint64_t off, uint64_t len, int error)
 		list_del(n);
 		ask(file, list_entry(n, struct fill_read, link), true);
 	}
+	fetch_sweep(file);
 }
 
 /* ---- asking ---- */
@@ -594,16 +614,25 @@ static uint64_t cover_down_locked(struct fill_file *file, uint64_t from,
 	return to;
 }
 
+/* What the link brings in a few seconds: more than that only waits in line,
+ * until its deadline if the link is slow. */
+static uint64_t link_bytes_locked(const struct fills *f) REQUIRES(f->lock)
+{
+	return f->rate ? f->rate * AHEAD_S : 4 * f->config.get_bytes;
+}
+
 /* What a stream may have ahead of it: its share of three quarters of the
  * memory, but a GET at least. */
 static uint64_t max_window(struct fills *f)
 {
-	uint64_t share = pool_max(f->config.pool) / 4 * 3, busy;
+	uint64_t share = pool_max(f->config.pool) / 4 * 3, link, busy;
 
 	mutex_lock(&f->lock);
 	busy = f->busy;
+	link = link_bytes_locked(f);
 	mutex_unlock(&f->lock);
 	share = share < WINDOW_MAX ? share : WINDOW_MAX;
+	share = share < link ? share : link;
 	share /= busy ? busy : 1;
 	return share > f->config.get_bytes ? share : f->config.get_bytes;
 }
@@ -681,7 +710,13 @@ bool fill_ahead(struct fill_file *file, uint64_t off, uint64_t len)
 
 bool fills_pressed(struct fills *f)
 {
-	return pool_used(f->config.pool) > pool_max(f->config.pool) / 2;
+	uint64_t used = pool_used(f->config.pool), link;
+
+	mutex_lock(&f->lock);
+	link = link_bytes_locked(f);
+	mutex_unlock(&f->lock);
+	link = link > 4 * f->config.get_bytes ? link : 4 * f->config.get_bytes;
+	return used > pool_max(f->config.pool) / 2 || used > 2 * link;
 }
 
 /* Parks r, or answers it, after making sure that its bytes are under way. */
@@ -709,8 +744,10 @@ static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 		plan_locked(file, r, false, &s);
 	mutex_unlock(&file->lock);
 	submit_all(&s);
-	if (!parked)
+	if (!parked) {
 		answer(r);
+		fetch_sweep(file);
+	}
 }
 
 /* A hit also moves its stream on. */
@@ -778,6 +815,8 @@ void fill_cancel(struct fill_file *file, struct fill_read *r)
 		r->error = -EINTR;
 	}
 	mutex_unlock(&file->lock);
-	if (parked)
+	if (parked) {
 		answer(r);
+		fetch_sweep(file);
+	}
 }

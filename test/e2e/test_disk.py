@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import Case, drop_kernel_cache, run
 
@@ -43,15 +44,47 @@ class SmallDisk(Case):
 
     def test_a_disk_that_others_fill(self):
         m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")
+        self.fill_the_disk()
+        self.read_all(m)
+        os.unlink(f"{self.disk}/hog")
+        self.read_all(m)
+
+    def fill_the_disk(self):
         with open(f"{self.disk}/hog", "wb") as f:
             try:
                 while True:
                     f.write(b"x" * (1 << 20))
             except OSError as e:
                 self.assertEqual(e.errno, errno.ENOSPC)
+
+    def test_neighbours_on_a_full_disk(self):
+        m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")
+        os.listdir(f"{m.path}/d")
+        self.fill_the_disk()
+        self.server.latency(100)
+        self.server.reset()
+        fd = os.open(f"{m.path}/d/0", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        with ThreadPoolExecutor(2) as pool:
+            one = pool.submit(os.pread, fd, 32 << 10, 5 << 20)
+            time.sleep(0.03)
+            # its first block is on its way for the other, and will be dropped
+            two = pool.submit(os.pread, fd, 96 << 10, (5 << 20) + (32 << 10))
+            self.assertEqual(len(one.result(20)) + len(two.result(20)),
+                             128 << 10)
+        os.close(fd)
+        self.assertLessEqual(self.server.stats()["ops"]["GET"], 4)
+
+    def test_a_stream_on_a_full_disk(self):
+        m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")
+        os.listdir(f"{m.path}/d")
+        self.fill_the_disk()
+        self.server.latency(20)
+        self.server.reset()
         self.read_all(m)
-        os.unlink(f"{self.disk}/hog")
-        self.read_all(m)
+        # two for each of 20 files, and not all of what came too early is kept
+        self.assertLessEqual(self.server.stats()["ops"]["GET"], 70)
+        self.assertLessEqual(self.server.stats()["bytes_out"], 250 << 20)
 
     def test_writing_more_than_fits(self):
         m = self.mount("--min-free", "1M", cache=f"{self.disk}/cache")

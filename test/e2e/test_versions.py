@@ -111,6 +111,21 @@ class Versions(Case):
                 return
             self.put(version, self.size + version % 3 * 70000)
 
+    def test_a_version_that_comes_back(self):
+        self.put(1)
+        m = self.mount("--metadata-ttl", "minimal")
+        with open(m.path + "/f", "rb", buffering=0) as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            f.read(65536)
+            self.put(2)
+            with self.assertRaises(OSError) as e:
+                os.pread(f.fileno(), 65536, 4 << 20)
+            self.assertEqual(e.exception.errno, errno.ESTALE)
+            self.put(1)
+            time.sleep(0.2)
+            # while somebody still holds the handle to which it was lost
+            self.settles_on(m, 1)
+
     def test_removed(self):
         self.put(1)
         m = self.mount("--metadata-ttl", "minimal")

@@ -66,6 +66,8 @@ static bool run(struct request *r, const char *what, char *body, struct text *t)
 		latency_ms = atoi(ms);
 	else if (!strcmp(what, "bandwidth") && bytes)
 		conn_bandwidth = strtoull(bytes, NULL, 10);
+	else if (!strcmp(what, "link") && bytes)
+		link_bandwidth = strtoull(bytes, NULL, 10);
 	else if (!strcmp(what, "clock") && skew)
 		clock_offset_s = strtoll(skew, NULL, 10);
 	else if (!strcmp(what, "limits"))

@@ -294,6 +294,8 @@ static void take_data(struct request *r, const char *data, size_t n)
 	if (!r->body.md5)
 		return;
 	body_add(&r->body, data, n);
+	if (!r->control)
+		link_wait(n);
 	if (conn_bandwidth && !r->control)
 		sleep_until_us(r->start_us +
 			       r->body.len * 1000000 / conn_bandwidth);

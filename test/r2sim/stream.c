@@ -20,9 +20,30 @@ struct stream {
 	long ms;
 };
 
+uint64_t link_bandwidth;
+
+/* All connections take turns on one link. */
+void link_wait(size_t n)
+{
+	static uint64_t free_us; /* atomic: when the link is free again */
+	uint64_t before = __atomic_load_n(&free_us, __ATOMIC_RELAXED), after;
+
+	if (!link_bandwidth)
+		return;
+	do {
+		uint64_t now = mono_us();
+
+		after = (before > now ? before : now) +
+			n * 1000000 / link_bandwidth;
+	} while (!__atomic_compare_exchange_n(&free_us, &before, after, false,
+					      __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	sleep_until_us(after);
+}
+
 bool stream_wanted(const struct request *r)
 {
-	if (conn_bandwidth)
+	if (conn_bandwidth || link_bandwidth)
 		return true;
 	if (!r->fault)
 		return false;
@@ -98,11 +119,14 @@ static ssize_t stream_read(void *arg, uint64_t pos, char *buf, size_t max)
 		n = s->at - pos;
 	if (s->rate && n > s->rate / 50 + 1)
 		n = s->rate / 50 + 1;
+	if (link_bandwidth && n > 16384)
+		n = 16384;
 	if (!fill(s, pos, buf, n))
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	if (s->action == F_CORRUPT && pos == s->at)
 		buf[0] ^= 1;
 	throttle(s, pos + n);
+	link_wait(n);
 	return n;
 }
 
