@@ -718,6 +718,12 @@ static void test_hedge_cancel(void)
 
 enum { LINE = 4 };
 
+#define STORED(ms) \
+	{ \
+		.method = "PUT", .status = 200, .takes_ms = ms, \
+		.headers = "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n", \
+	}
+
 static void init_line(struct store_req *r, struct store_req **all,
 		      enum store_op op)
 {
@@ -766,31 +772,28 @@ static void test_queue(void)
 	release_line(r);
 	end();
 
+	CASE("writes wait on while those before them get on");
+	init_line(r, all, STORE_PUT);
+	begin_narrow(SCRIPT(STORED(20000), STORED(20000), STORED(20000)), 1);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_INT(store_body_sum(store, &r[i].body), 0);
+	fake_http_run(fake, store, all, 3);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_INT(r[i].error, 0);
+	release_line(r);
+	end();
+
 	CASE("a read goes past writes that fill their share");
 	init_line(r, all, STORE_PUT);
 	r[LINE - 1].op = STORE_GET;
-	begin_narrow(
-		SCRIPT({ .method = "PUT",
-			 .status = 200,
-			 .headers =
-				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
-			 .takes_ms = 9000 },
-		       { .method = "GET",
-			 .status = 206,
-			 .headers = TAG "Content-Range: bytes 0-9/16",
-			 .body = DATA,
-			 .takes_ms = 10 },
-		       { .method = "PUT",
-			 .status = 200,
-			 .headers =
-				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
-			 .takes_ms = 9000 },
-		       { .method = "PUT",
-			 .status = 200,
-			 .headers =
-				 "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"\n",
-			 .takes_ms = 9000 }),
-		2);
+	begin_narrow(SCRIPT(STORED(9000),
+			    { .method = "GET",
+			      .status = 206,
+			      .headers = TAG "Content-Range: bytes 0-9/16",
+			      .body = DATA,
+			      .takes_ms = 10 },
+			    STORED(9000), STORED(9000)),
+		     2);
 	for (unsigned i = 0; i < LINE - 1; i++)
 		CHECK_INT(store_body_sum(store, &r[i].body), 0);
 	fake_http_run(fake, store, all, LINE);
