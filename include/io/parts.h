@@ -27,6 +27,13 @@ typedef bool parts_changed_fn(void *arg, uint64_t off, uint64_t end);
 uint64_t parts_size(uint64_t size, uint64_t wish);
 
 /*
+ * The same for content that has outgrown the parts of its first upload and
+ * travels once more: parts that suffice for several times its size, since it
+ * may go on growing. In all a file is begun anew at most twice.
+ */
+uint64_t parts_size_outgrown(uint64_t size, uint64_t wish);
+
+/*
  * Part size for a file of `size` bytes of which the object already holds all
  * that `changed` denies within [0, base_len): the one for which the fewest
  * bytes travel, a request counted as 256 KiB. 0: too large.

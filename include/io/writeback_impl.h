@@ -79,7 +79,8 @@ MUST_CHECK int multipart_begin(struct writeback *wb, const char *key,
 			       struct store_interrupt *interrupt, char *why);
 /* Sends parts: all there are, and returns with none in flight; or (stream) the
  * full ones until nothing is left to send just now, or until hurry is set:
- * then what is in flight is left to the run that follows. */
+ * then what is in flight is left to the run that follows. -EAGAIN: the file has
+ * outgrown the parts, multipart_begin makes larger ones. */
 MUST_CHECK int multipart_run(struct writeback *wb, bool stream,
 			     struct store_interrupt *interrupt, char *why);
 MUST_CHECK int multipart_complete(struct writeback *wb,

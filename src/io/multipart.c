@@ -12,7 +12,7 @@
  *
  * A part is sent with its MD5. Many sums at once cost little more than one
  * (store_bodies_sum), so while something is on its way, a stream waits until
- * there are a few parts to sum.
+ * there are a few parts to sum, or one that is large.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +88,7 @@ static bool part_changed(void *arg, uint64_t off, uint64_t end)
 	return staged_changed(wb->staged, off, end);
 }
 
-static uint64_t choose_size(struct writeback *wb)
+static uint64_t choose_size(struct writeback *wb, bool outgrown)
 {
 	uint64_t size = staged_size(wb->staged);
 	uint64_t base_len = staged_base_len(wb->staged);
@@ -97,7 +97,8 @@ static uint64_t choose_size(struct writeback *wb)
 	if (base_len)
 		return parts_size_rewrite(size, base_len, wish, part_changed,
 					  wb);
-	return parts_size(size, wish);
+	return outgrown ? parts_size_outgrown(size, wish) :
+			  parts_size(size, wish);
 }
 
 static void abort_upload(struct writeback *wb, struct multipart *m)
@@ -125,15 +126,19 @@ void multipart_drop(struct writeback *wb)
 	multipart_free(m);
 }
 
-/* Too many parts for its size, or for another key? */
-static bool usable(struct writeback *wb, const char *key)
+static bool outgrown_locked(struct writeback *wb, const struct multipart *m)
+	REQUIRES(wb->lock)
 {
-	uint64_t size = staged_size(wb->staged);
+	return parts_count(staged_size(wb->staged), m->part_size) > PARTS_MAX;
+}
 
+/* Is there an upload for this key, and are its parts large enough? */
+static bool usable(struct writeback *wb, const char *key, bool *ret_outgrown)
+{
 	mutex_lock(&wb->lock);
 	struct multipart *m = wb->mpu;
-	bool ok = m && strcmp(m->key, key) == 0 &&
-		  parts_count(size, m->part_size) <= PARTS_MAX;
+	*ret_outgrown = m && outgrown_locked(wb, m);
+	bool ok = m && strcmp(m->key, key) == 0 && !*ret_outgrown;
 	mutex_unlock(&wb->lock);
 	return ok;
 }
@@ -144,13 +149,14 @@ int multipart_begin(struct writeback *wb, const char *key,
 {
 	struct store_req req;
 	struct multipart *m;
+	bool outgrown;
 	int err;
 
-	if (usable(wb, key))
+	if (usable(wb, key, &outgrown))
 		return 0;
 	multipart_drop(wb);
 	m = xcalloc(1, sizeof(*m));
-	m->part_size = choose_size(wb);
+	m->part_size = choose_size(wb, outgrown);
 	if (!m->part_size) {
 		multipart_free(m);
 		return -EFBIG;
@@ -274,6 +280,7 @@ static void send_part(struct writeback *wb, struct multipart *m,
 struct batch {
 	unsigned n;
 	unsigned ready; /* parts before them that are summed and not sent */
+	bool full; /* no more bytes are summed at once */
 	struct next_part part[STORE_SUM_MANY];
 };
 
@@ -284,6 +291,7 @@ static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
 	uint64_t bytes = 0;
 
 	ret->n = ret->ready = 0;
+	ret->full = false;
 	for (unsigned i = 0; i < nparts && ret->n < STORE_SUM_MANY; i++) {
 		struct part *p = &m->parts[i];
 		struct next_part *to = &ret->part[ret->n];
@@ -294,11 +302,12 @@ static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
 			ret->ready++;
 			continue;
 		}
-		bytes += part_len(m, i, size);
-		if (ret->n && bytes > SUM_BYTES)
-			break;
 		*to = (struct next_part){ .index = i, .gen = p->gen };
 		to->len = part_len(m, i, size);
+		bytes += to->len;
+		ret->full = bytes >= SUM_BYTES;
+		if (ret->n && bytes > SUM_BYTES)
+			break;
 		ret->n++;
 	}
 }
@@ -347,6 +356,8 @@ static unsigned parts_now_locked(struct multipart *m, uint64_t size,
 	unsigned n = stream ? size / m->part_size :
 			      parts_count(size, m->part_size);
 
+	if (n > PARTS_MAX)
+		n = PARTS_MAX;
 	grow_locked(m, n);
 	return n;
 }
@@ -402,7 +413,7 @@ static bool advance_locked(struct writeback *wb, struct multipart *m,
 	}
 	find_unsummed_locked(wb, m, size, n, &batch);
 	if (!batch.n || batch.ready >= SUM_FEW ||
-	    (stream && m->flying && batch.n < SUM_FEW))
+	    (stream && m->flying && batch.n < SUM_FEW && !batch.full))
 		return false;
 	mutex_unlock(&wb->lock);
 	err = sum_batch(wb, m, &batch);
@@ -433,6 +444,11 @@ int multipart_run(struct writeback *wb, bool stream,
 	m = wb->mpu;
 	m->error = 0;
 	while (!(stream && wb->hurry)) {
+		if (outgrown_locked(wb, m)) {
+			err = -EAGAIN;
+			snprintf(why, sizeof(m->why), "it outgrew its parts");
+			break;
+		}
 		if (worth_recording_locked(m, done)) {
 			done = m->done;
 			mutex_unlock(&wb->lock);

@@ -3,12 +3,17 @@
  * For an append that is any divisor of the old length; for a change in the
  * middle small parts travel less and cost more requests. Rather than reason
  * about each shape, a handful of candidate sizes is priced.
+ *
+ * What is streamed has no known size. Parts are small at first, so that they
+ * travel early; who outgrows 10,000 of them sends all again, and pays for that
+ * once or twice at most because the next ones are meant for GROWTH times as
+ * much, or for the largest object there is if that is not far.
  */
 #include "io/parts.h"
 
 #include <stddef.h>
 
-enum { MIB = 1 << 20 };
+enum { MIB = 1 << 20, GROWTH = 8, NOT_FAR = 4 };
 
 #define REQUEST_BYTES (256ull << 10)
 
@@ -29,6 +34,16 @@ uint64_t parts_size(uint64_t size, uint64_t wish)
 	if (part < least)
 		part = least;
 	return part < PART_MAX ? part : PART_MAX;
+}
+
+uint64_t parts_size_outgrown(uint64_t size, uint64_t wish)
+{
+	uint64_t plan = size * GROWTH;
+
+	if (size > OBJECT_MAX)
+		return 0;
+	return parts_size(plan > OBJECT_MAX / NOT_FAR ? OBJECT_MAX : plan,
+			  wish);
 }
 
 static bool fits(uint64_t size, uint64_t part)

@@ -80,8 +80,48 @@ static void test_shrunk_and_huge(void)
 	CHECK(parts_size_rewrite(OBJECT_MAX + 1, 1, 0, changed, &c) == 0);
 }
 
+struct stream {
+	uint64_t wish, part;
+	uint64_t sent; /* by uploads that were given up */
+	unsigned restarts;
+};
+
+/* A stream that R2 has up to here, as far as full parts go. */
+static void grow_to(struct stream *s, uint64_t size)
+{
+	if (parts_count(size, s->part) <= PARTS_MAX)
+		return;
+	s->sent += s->part * PARTS_MAX;
+	s->restarts++;
+	s->part = parts_size_outgrown(size, s->wish);
+	CHECK(legal(size, s->part));
+}
+
+static void test_stream(uint64_t wish)
+{
+	struct stream s = { .wish = wish, .part = parts_size(48 * MIB, wish) };
+
+	for (uint64_t size = 48 * MIB; size <= OBJECT_MAX; size += 64 * MIB) {
+		unsigned before = s.restarts;
+
+		grow_to(&s, size);
+		/* what was sent before is sent again; never much more */
+		if (s.restarts != before)
+			CHECK(s.sent <= size + size / 4);
+	}
+	grow_to(&s, OBJECT_MAX);
+	CHECK(s.restarts <= 2);
+	CHECK(s.sent + OBJECT_MAX <= OBJECT_MAX + OBJECT_MAX / 2);
+	CHECK(parts_size_outgrown(OBJECT_MAX + 1, wish) == 0);
+}
+
 int main(void)
 {
+	CASE("a stream of the largest size is begun anew twice at most");
+	test_stream(0);
+	test_stream(5 * MIB);
+	test_stream(64 * MIB);
+	test_stream(6000 * MIB);
 	CASE("every size gets a legal part size");
 	test_limits();
 	CASE("an append to 5 GiB moves little, in few requests");
