@@ -1,7 +1,7 @@
 /*
  * One operation on its way to R2 and back, as the files that carry it share
  * it: r2.c admits and ends operations, attempt.c sends, judges and repeats
- * one, settle.c finds out what became of a write, receive.c takes what
+ * one, window.c says how many at once, settle.c finds out what became of a write, receive.c takes what
  * arrives, finish.c makes the result of an answer. A flight is a request on the
  * wire for an operation (flight.c); a slow GET may have two for a while.
  * Nobody else includes this.
@@ -42,6 +42,15 @@ struct latency { /* of GETs' first bytes, four buckets an octave */
 
 void latency_add(struct latency *l, uint64_t us);
 
+enum { KEY_WINDOWS = 32 };
+
+/* Of a key that was refused. */
+struct key_window {
+	uint64_t hash; /* window_hash; 0: free */
+	unsigned window, successes;
+	uint64_t halved_ns;
+};
+
 struct r2 {
 	struct store base;
 	struct http *http;
@@ -57,7 +66,8 @@ struct r2 {
 	struct mutex lock;
 	struct cond idle;
 	/* guarded by lock */
-	struct list queue;
+	struct list queue, admitted;
+	struct key_window key_windows[KEY_WINDOWS];
 	unsigned under_way, window, successes;
 	unsigned writes; /* of those under way */
 	unsigned live; /* operations not yet ended */
@@ -85,7 +95,8 @@ struct op {
 	struct flight *hedge; /* a second one, or NULL; guarded by r2.lock */
 	uint32_t late_ms; /* after which it was started */
 	struct request_variant variant;
-	struct list link; /* queue */
+	struct list link; /* queue, or admitted */
+	uint64_t hash; /* window_hash */
 	struct task task;
 	enum op_state state; /* guarded by r2.lock */
 	bool cancelled; /* guarded by r2.lock */
@@ -116,6 +127,16 @@ struct op {
 };
 
 bool op_is_write(const struct store_req *req);
+
+/* window.c: which operation may begin, and what moves that. */
+uint64_t window_hash(const struct store_req *req); /* 0: not held back by key */
+/* May a queued operation begin? */
+bool window_admits_locked(struct r2 *r2, const struct op *op)
+	REQUIRES(r2->lock);
+void window_throttled_locked(struct r2 *r2, const struct op *op, int status)
+	REQUIRES(r2->lock);
+void window_success_locked(struct r2 *r2, const struct op *op)
+	REQUIRES(r2->lock);
 
 /* settle.c */
 bool op_has_conditions(const struct store_req *req);

@@ -2,8 +2,8 @@
  * Cloudflare R2 over HTTP: a struct store.
  *
  * Turns a store_req into a signed request, classifies the answer, retries
- * within the deadline (r2-facts 4.2: full jitter, per-key backoff on 429,
- * AIMD on the number of requests in flight), and fills the results. Status
+ * within the deadline (r2-facts 4.2: full jitter, AIMD on the number of
+ * requests in flight, on 429 of those for the key), and fills the results. Status
  * is checked before a body byte reaches the caller's buffer; Content-Length,
  * Content-Range, ETag and Content-Encoding are checked always. Logs once per
  * request it gives up on (op, key, status, code, cf-ray, attempts).

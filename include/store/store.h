@@ -193,6 +193,7 @@ struct store_req {
 	int error; /* 0 or -errno */
 	int http_status; /* of the last attempt, 0 none */
 	unsigned attempts;
+	unsigned throttled; /* of these: refused because of their rate */
 	char why[192]; /* one line for a log or a terminal, set when error != 0 */
 	bool not_modified;
 	struct store_attr attr;

@@ -17,7 +17,7 @@
 
 #define NAME_NS 5000000000ull
 
-enum { MIN_WINDOW = 4, STALE_TRIES = 3 };
+enum { STALE_TRIES = 3 };
 
 /* ---- judging ---- */
 
@@ -30,26 +30,6 @@ static void learn_skew(struct op *op)
 	mutex_lock(&op->r2->lock);
 	op->r2->skew_s = clock_wall_s() - date;
 	mutex_unlock(&op->r2->lock);
-}
-
-static void window_throttled_locked(struct r2 *r2) REQUIRES(r2->lock)
-{
-	uint64_t now = clock_mono_ns();
-
-	r2->counters.throttled++;
-	if (now - r2->halved_ns < 1000000000)
-		return;
-	r2->halved_ns = now;
-	r2->window = r2->window / 2 > MIN_WINDOW ? r2->window / 2 : MIN_WINDOW;
-	r2->successes = 0;
-}
-
-static void window_success_locked(struct r2 *r2) REQUIRES(r2->lock)
-{
-	if (r2->window < r2->max_window && ++r2->successes >= r2->window) {
-		r2->window++;
-		r2->successes = 0;
-	}
 }
 
 static void say_why(struct op *op)
@@ -244,10 +224,12 @@ static void move_window(struct op *op, struct verdict v)
 
 	mutex_lock(&r2->lock);
 	if (v.retry == RETRY_THROTTLE)
-		window_throttled_locked(r2);
+		window_throttled_locked(r2, op, op->flight->http.status);
 	else if (!v.error)
-		window_success_locked(r2);
+		window_success_locked(r2, op);
 	mutex_unlock(&r2->lock);
+	if (v.retry == RETRY_THROTTLE)
+		op->req->throttled++;
 }
 
 void op_done(struct http_req *http)

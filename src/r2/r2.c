@@ -6,11 +6,6 @@
  * guards the queue, the window and every operation's state; callbacks run
  * without it.
  *
- * The window is how many operations may be under way: it grows by one per
- * window of successes and halves when R2 throttles (429, 503), never below
- * MIN_WINDOW. A throttled key also waits by itself through its backoff. Writes
- * take three quarters of it at most: a reader does not wait for uploads.
- *
  * The deadline of an operation begins when it is admitted; one that is not
  * within a deadline ends without having been sent. A write waits on as long as
  * those before it get on: its bytes are on disk and would only wait elsewhere.
@@ -54,6 +49,7 @@ static void admit_locked(struct r2 *r2, struct op *op, uint64_t now)
 	REQUIRES(r2->lock)
 {
 	op->admitted = true;
+	list_add_tail(&r2->admitted, &op->link);
 	r2->under_way++;
 	r2->writes += op_is_write(op->req);
 	if (op->fixed_deadline)
@@ -76,15 +72,13 @@ static bool is_late_locked(const struct r2 *r2, const struct op *op,
  * not admitted. */
 static struct op *take_queued_locked(struct r2 *r2) REQUIRES(r2->lock)
 {
-	unsigned most = r2->window > 1 ? r2->window * 3 / 4 : 1;
 	uint64_t now = clock_mono_ns();
 
 	list_for_each(n, &r2->queue) {
 		struct op *op = list_entry(n, struct op, link);
 		bool late = is_late_locked(r2, op, now);
 
-		if (!late && (r2->under_way >= r2->window ||
-			      (op_is_write(op->req) && r2->writes >= most)))
+		if (!late && !window_admits_locked(r2, op))
 			continue;
 		list_del(&op->link);
 		op->state = OP_PARSE;
@@ -179,10 +173,10 @@ void op_end(struct op *op, int error)
 	op->state = OP_ENDED;
 	req->impl = NULL;
 	count_end_locked(r2, op, error);
-	if (op->admitted)
+	if (op->admitted) {
 		*(is_ordinary(error) ? &r2->answered_ns : &r2->failed_ns) =
 			clock_mono_ns();
-	if (op->admitted) {
+		list_del(&op->link);
 		r2->under_way--;
 		r2->writes -= op_is_write(req);
 	}
@@ -224,6 +218,7 @@ static void r2_submit(struct store *base, struct store_req *req)
 	op->req = req;
 	op->started_ns = clock_mono_ns();
 	op->expect = UINT64_MAX;
+	op->hash = window_hash(req);
 	buf_init(&op->body, 1u << req->op & (LISTS | OP(DELETE_MANY)) ?
 				    LIST_BODY_MAX :
 				    ERROR_BODY_MAX);
@@ -233,6 +228,7 @@ static void r2_submit(struct store *base, struct store_req *req)
 	req->buf_len = 0;
 	req->not_modified = false;
 	req->nfailed = 0;
+	req->throttled = 0;
 	req->why[0] = 0;
 	mutex_lock(&r2->lock);
 	req->impl = op;
@@ -382,6 +378,7 @@ int r2_create(const struct r2_config *config, struct http *http,
 	mutex_init(&r2->lock);
 	cond_init(&r2->idle);
 	list_init(&r2->queue);
+	list_init(&r2->admitted);
 	*ret = &r2->base;
 	return 0;
 }
