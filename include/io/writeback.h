@@ -118,6 +118,7 @@ struct writeback_target {
 
 struct writeback_result {
 	bool stored; /* by this call; else R2 had it already */
+	bool refused; /* for a moment, since the key was written too often */
 	struct store_etag etag;
 	uint64_t size;
 	char why[192]; /* of an error */
@@ -126,8 +127,8 @@ struct writeback_result {
 /*
  * Returns when R2 holds the content that was here at the call; 0 at once if
  * it already does under this key. One store at a time; later callers wait and
- * are often done by then. More than a few in a row are held to one a second
- * (R2's limit for one key).
+ * are often done by then. More than a few in a row of one key, by whatever
+ * writeback, are held to one a second (io/pace.h).
  */
 MUST_CHECK int writeback_store(struct writeback *wb,
 			       const struct writeback_target *target,

@@ -1,13 +1,14 @@
 /*
  * Internals of the write side, shared by writeback.c (content and reads),
  * upload.c (how it reaches R2) and multipart.c (in parts).
- * Lock order: writeback.lock -> the staged file's own.
+ * Lock order: writeback.lock -> the staged file's own, the pace's.
  */
 #ifndef IO_WRITEBACK_IMPL_H
 #define IO_WRITEBACK_IMPL_H
 
 #include "base/lock.h"
 #include "io/fetch.h"
+#include "io/pace.h"
 #include "io/parts.h"
 #include "io/writeback.h"
 
@@ -53,8 +54,6 @@ struct writeback {
 	struct multipart *mpu;
 	struct journal_rec last; /* what the journal was told last; key NULL:
 				  * it has no record */
-	unsigned tokens; /* stores left before one a second */
-	uint64_t token_ms;
 	struct task task;
 	/* the streaming task's own */
 	struct store_meta stream_meta;
@@ -64,6 +63,7 @@ struct writeback {
 struct writebacks {
 	struct writeback_config config;
 	struct writeback_stats stats; /* atomics */
+	struct pace *pace;
 	unsigned parts_flying; /* of all uploads; atomic */
 };
 

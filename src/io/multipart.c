@@ -514,6 +514,7 @@ int multipart_complete(struct writeback *wb,
 	req.if_absent = target->create;
 	if (!err)
 		err = store_call(wb->ws->config.store, &req, interrupt);
+	ret->refused |= req.throttled > 0;
 	if (!err) {
 		ret->etag = req.attr.etag;
 		ret->size = size;

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "io/writeback_impl.h"
 
-enum { WAIT_MS = 100, TRIES = 5, BURST = 4, REFILL_MS = 1000 };
+enum { WAIT_MS = 100, TRIES = 5 };
 
 /* ---- one object, one request ---- */
 
@@ -56,6 +56,7 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 	err = put_body(wb, size, frozen, &req.body, &copy);
 	if (!err)
 		err = store_call(store, &req, interrupt);
+	ret->refused |= req.throttled > 0;
 	if (err) {
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
 	} else {
@@ -83,6 +84,7 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 	req.if_absent = t->create;
 	req.put_meta = t->meta;
 	err = store_call(wb->ws->config.store, &req, interrupt);
+	ret->refused |= req.throttled > 0;
 	if (err) {
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
 	} else {
@@ -208,24 +210,13 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 	fill_close(old);
 }
 
-static void refill_tokens_locked(struct writeback *wb)
-{
-	uint64_t now = clock_mono_ms();
-
-	if (now - wb->token_ms >= REFILL_MS) {
-		uint64_t n = wb->tokens + (now - wb->token_ms) / REFILL_MS;
-
-		wb->tokens = n < BURST ? n : BURST;
-		wb->token_ms = now;
-	}
-}
-
 /* Takes the right to store, after the others and at R2's pace. -EALREADY:
  * there is nothing left to store. */
 static int enter(struct writeback *wb, const char *key,
 		 struct store_interrupt *interrupt,
 		 struct writeback_result *ret)
 {
+	uint64_t wait;
 	int err = 0;
 
 	mutex_lock(&wb->lock);
@@ -238,19 +229,19 @@ static int enter(struct writeback *wb, const char *key,
 			err = -EALREADY;
 			break;
 		}
-		refill_tokens_locked(wb);
-		if (!wb->storing && !wb->streaming && wb->tokens)
+		wait = WAIT_MS;
+		if (!wb->storing && !wb->streaming)
+			wait = pace_take(wb->ws->pace, key);
+		if (!wait)
 			break;
-		cond_wait_ms(&wb->changed, &wb->lock, WAIT_MS);
+		cond_wait_ms(&wb->changed, &wb->lock,
+			     wait < WAIT_MS ? wait : WAIT_MS);
 		if (interrupt && store_interrupt_raised(interrupt)) {
 			err = -EINTR;
 			break;
 		}
 	}
-	if (!err) {
-		wb->storing = true;
-		wb->tokens--;
-	}
+	wb->storing |= !err;
 	wb->hurry = false;
 	mutex_unlock(&wb->lock);
 	return err;
@@ -269,6 +260,7 @@ static void leave(struct writeback *wb, const struct writeback_target *t,
 		wb->stored_etag = r->etag;
 	}
 	wb->storing = false;
+	pace_done(wb->ws->pace, t->key, r->refused);
 	cond_broadcast(&wb->changed);
 	mutex_unlock(&wb->lock);
 	fills_count(err ? &wb->ws->stats.failed : &wb->ws->stats.stored_bytes,

@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "io/writeback_impl.h"
 
-enum { STEP = 1 << 20, BURST = 4 };
+enum { STEP = 1 << 20 };
 
 struct writebacks *writebacks_create(const struct writeback_config *config)
 {
@@ -29,11 +29,15 @@ struct writebacks *writebacks_create(const struct writeback_config *config)
 		ws->config.parts_in_flight = 4;
 	if (!ws->config.parts_together)
 		ws->config.parts_together = 16;
+	ws->pace = pace_create();
 	return ws;
 }
 
 void writebacks_destroy(struct writebacks *ws)
 {
+	if (!ws)
+		return;
+	pace_destroy(ws->pace);
 	free(ws);
 }
 
@@ -61,7 +65,6 @@ static struct writeback *writeback_new(struct writebacks *ws,
 	wb->ws = ws;
 	wb->staged = staged;
 	wb->refs = 1;
-	wb->tokens = BURST;
 	mutex_init(&wb->lock);
 	cond_init(&wb->changed);
 	return wb;

@@ -1,5 +1,7 @@
-"""How many requests fsync costs: each that has something new is one PUT, and
-one key gets no more than a few and then one a second, however many ask."""
+"""How many requests fsync and close cost: each that has something new is one
+PUT, and one key gets no more than a few and then one a second, however many
+ask and however often the file is opened. Where R2 refuses the second write
+within a second, each key learns it by one refusal."""
 
 import os
 import sqlite3
@@ -14,14 +16,29 @@ BURST = 4 # stores of a file before the limit of one a second
 
 class Fsync(Case):
     options = ()
+    limit_write = "off"
 
     def setUp(self):
         super().setUp()
+        self.server.control(f"limits?write={self.limit_write}")
         self.m = self.mount(*self.options)
         self.s3 = self.server.client()
 
+    def refused(self):
+        return self.server.stats()["refused"]
+
+    def refused_at_most(self, keys):
+        """One refusal tells a key's pace; overlaps are never sent."""
+        self.assertLessEqual(
+            self.refused(), keys if self.limit_write == "second" else 0)
+
     def ops(self):
-        return {k: n for k, n in self.server.stats()["ops"].items() if n}
+        """What was served, by kind; refusals are PUTs here."""
+        s = self.server.stats()
+        ops = {k: n for k, n in s["ops"].items() if n}
+        if s["refused"]:
+            ops["PUT"] -= s["refused"]
+        return ops
 
     def counted(self, fn):
         before = self.ops()
@@ -50,6 +67,45 @@ class Stored(Fsync):
         self.assertEqual(self.counted(lambda: sync(b"b")), {"PUT": 1})
         self.assertEqual(self.body("f"), b"ab")
         self.assertEqual(self.counted(lambda: os.close(fd)), {})
+        self.refused_at_most(1)
+
+    def test_closing_in_a_loop_is_slowed_down_too(self):
+        start = time.monotonic()
+
+        def loop():
+            for i in range(BURST + 3):
+                with open(f"{self.m.path}/f", "w") as f:
+                    f.write(f"{i}")
+
+        n = self.counted(loop)
+        self.assertEqual(n.pop("PUT"), BURST + 3)
+        self.assertGreaterEqual(time.monotonic() - start, 3)
+        self.assertEqual(self.body("f"), b"%d" % (BURST + 2))
+        self.refused_at_most(1)
+
+    def test_other_keys_are_not_slowed_down(self):
+        def loop():
+            for i in range(200):
+                with open(f"{self.m.path}/f{i}", "w") as f:
+                    f.write("x")
+
+        n = self.counted(lambda: self.within(10, loop))
+        self.assertEqual(n.pop("PUT"), 200)
+        self.refused_at_most(0)
+
+    def test_saving_by_rename_keeps_the_pace(self):
+        def loop():
+            for i in range(BURST + 2):
+                with open(f"{self.m.path}/f.tmp", "w") as f:
+                    f.write(f"{i}")
+                os.rename(f"{self.m.path}/f.tmp", f"{self.m.path}/f")
+
+        start = time.monotonic()
+        n = self.counted(loop)
+        self.assertEqual(n.pop("PUT"), BURST + 2)
+        self.assertGreaterEqual(time.monotonic() - start, 2)
+        self.assertEqual(self.body("f"), b"%d" % (BURST + 1))
+        self.refused_at_most(1)
 
     def test_a_loop_is_slowed_down(self):
         fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
@@ -65,6 +121,7 @@ class Stored(Fsync):
         self.assertGreaterEqual(time.monotonic() - start, 2)
         self.assertEqual(self.body("f"), b"%03d" % (BURST + 2))
         os.close(fd)
+        self.refused_at_most(1)
 
     def test_many_threads_share_a_store(self):
         fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
@@ -92,6 +149,7 @@ class Stored(Fsync):
         self.assertGreater(len(done), 8)
         self.assertEqual(self.body("f"), b"x" * 8)
         os.close(fd)
+        self.refused_at_most(1)
 
     def test_sqlite(self):
         path = f"{self.m.path}/x.db"
@@ -116,6 +174,15 @@ class Stored(Fsync):
         self.assertEqual(d.execute("select sum(a) from t").fetchone(),
                          (sum(range(commits)),))
         d.close()
+        self.refused_at_most(2)
+
+
+class StoredWithoutOverlap(Stored):
+    limit_write = "overlap"
+
+
+class StoredOnceASecond(Stored):
+    limit_write = "second"
 
 
 class Journalled(Fsync):
@@ -136,6 +203,7 @@ class Journalled(Fsync):
         os.close(fd)
         wait_until(lambda: "Contents" in self.s3.list_objects_v2(Bucket=BUCKET)
                    and self.body("f") == b"099")
+        self.refused_at_most(1)
 
     def test_sqlite(self):
         d = sqlite3.connect(f"{self.m.path}/x.db", isolation_level=None)
@@ -158,6 +226,15 @@ class Journalled(Fsync):
         d = sqlite3.connect(os.path.join(self.m.dir, "copy.db"))
         self.assertEqual(d.execute("select count(*) from t").fetchone(), (50,))
         d.close()
+        self.refused_at_most(1)
+
+
+class JournalledWithoutOverlap(Journalled):
+    limit_write = "overlap"
+
+
+class JournalledOnceASecond(Journalled):
+    limit_write = "second"
 
 
 if __name__ == "__main__":
