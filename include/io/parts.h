@@ -1,5 +1,6 @@
 /*
- * How a file is cut into the parts of a multipart upload. Pure.
+ * How a file is cut into the parts of a multipart upload, and how many of them
+ * travel at once. Pure.
  *
  * R2's rules (r2-facts 2.5): at most 10,000 parts, all but the last of one
  * size, that size between 5 MiB and 5 GiB - 5 MiB, the last one not larger.
@@ -40,6 +41,27 @@ uint64_t parts_size_outgrown(uint64_t size, uint64_t wish);
  */
 uint64_t parts_size_rewrite(uint64_t size, uint64_t base_len, uint64_t wish,
 			    parts_changed_fn *changed, void *arg);
+
+/*
+ * How many parts of one upload may be in flight. R2 takes so many and no more,
+ * documents no number and has been seen to refuse the fifth (r2-facts 2.5).
+ */
+struct part_window {
+	unsigned now; /* at least 1 */
+	unsigned most; /* what it grows to */
+	unsigned least; /* below which one second's refusals do not bring most */
+	unsigned calm; /* parts stored since the last refusal */
+	uint64_t halved_ms; /* 0: never */
+	uint64_t full_ms; /* since when it is full and unrefused; 0: it is not */
+};
+
+struct part_window part_window_begin(unsigned first, unsigned most);
+void part_window_stored(struct part_window *w, unsigned most);
+/* While parts travel, now and then. */
+void part_window_tick(struct part_window *w, unsigned flying, uint64_t now_ms);
+/* A part was refused, with `flying` in flight. */
+void part_window_refused(struct part_window *w, unsigned flying,
+			 uint64_t now_ms);
 
 static inline unsigned parts_count(uint64_t size, uint64_t part_size)
 {

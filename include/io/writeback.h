@@ -33,6 +33,7 @@ struct writeback_config {
 	struct pool *pool;
 	uint64_t put_max; /* largest single PUT; default 32 MiB */
 	uint64_t part_size; /* wished; 0: chosen by size */
+	/* As far as R2 takes them (struct part_window): */
 	unsigned parts_in_flight; /* any upload may have so many; default 4 */
 	unsigned parts_together; /* more while all have fewer; default 16 */
 };

@@ -28,6 +28,7 @@ struct multipart {
 	uint64_t part_size;
 	struct part *parts;
 	unsigned n, flying;
+	struct part_window window;
 	unsigned done; /* counts parts that arrived */
 	int error;
 	char why[192];
@@ -87,6 +88,7 @@ MUST_CHECK int multipart_complete(struct writeback *wb,
 				  const struct writeback_target *target,
 				  struct store_interrupt *interrupt,
 				  struct writeback_result *ret);
+void multipart_begin_window(const struct writebacks *ws, struct multipart *m);
 void multipart_free(struct multipart *m);
 /* Forgets the upload here and in R2. */
 void multipart_drop(struct writeback *wb);

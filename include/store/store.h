@@ -186,6 +186,9 @@ struct store_req {
 	 * On a transport thread: must be short. NULL is fine. After a retry got
 	 * never goes back (a resumed GET continues, with If-Match). */
 	void (*progress)(struct store_req *req, size_t got);
+	/* Called when an attempt was refused because of its rate (429, 503; for
+	 * a part also 500); it is repeated later. As progress. */
+	void (*refused)(struct store_req *req);
 	uint64_t deadline_ns; /* monotonic, 0 = the store's default from now */
 
 	/* the outcome */
@@ -193,7 +196,7 @@ struct store_req {
 	int error; /* 0 or -errno */
 	int http_status; /* of the last attempt, 0 none */
 	unsigned attempts;
-	unsigned throttled; /* of these: refused because of their rate */
+	unsigned throttled; /* of these: refused, as the callback says */
 	char why[192]; /* one line for a log or a terminal, set when error != 0 */
 	bool not_modified;
 	struct store_attr attr;

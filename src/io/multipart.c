@@ -7,8 +7,9 @@
  * change to its bytes; a part that changed while it travelled is sent again,
  * so nobody has to wait for a writer.
  *
- * One connection is often far slower than the link, so a lone upload takes many;
- * several uploads share those, and each has a few for certain.
+ * One connection is often far slower than the link, so a lone upload takes many
+ * if R2 lets it; several uploads share those, and each has a few for certain,
+ * as far as R2 lets it.
  *
  * A part is sent with its MD5. Many sums at once cost little more than one
  * (store_bodies_sum), so while something is on its way, a stream waits until
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "io/writeback_impl.h"
 
 enum {
@@ -156,6 +158,7 @@ int multipart_begin(struct writeback *wb, const char *key,
 		return 0;
 	multipart_drop(wb);
 	m = xcalloc(1, sizeof(*m));
+	multipart_begin_window(wb->ws, m);
 	m->part_size = choose_size(wb, outgrown);
 	if (!m->part_size) {
 		multipart_free(m);
@@ -182,6 +185,30 @@ int multipart_begin(struct writeback *wb, const char *key,
 
 /* ---- one part ---- */
 
+static unsigned parts_most(const struct writebacks *ws)
+{
+	const struct writeback_config *c = &ws->config;
+
+	return c->parts_in_flight > c->parts_together ? c->parts_in_flight :
+							c->parts_together;
+}
+
+void multipart_begin_window(const struct writebacks *ws, struct multipart *m)
+{
+	m->window =
+		part_window_begin(ws->config.parts_in_flight, parts_most(ws));
+}
+
+static void part_refused(struct store_req *req)
+{
+	struct part_job *j = req->arg;
+	struct multipart *m = j->mpu;
+
+	mutex_lock(&j->wb->lock);
+	part_window_refused(&m->window, m->flying, clock_mono_ms());
+	mutex_unlock(&j->wb->lock);
+}
+
 static void part_done(struct store_req *req)
 {
 	struct part_job *j = req->arg;
@@ -192,6 +219,8 @@ static void part_done(struct store_req *req)
 	mutex_lock(&wb->lock);
 	p = &m->parts[j->index];
 	p->state = PART_TODO;
+	if (!req->error && !req->throttled)
+		part_window_stored(&m->window, parts_most(wb->ws));
 	if (!req->error && p->gen == j->gen) {
 		p->state = PART_DONE;
 		m->done++;
@@ -269,6 +298,7 @@ static void send_part(struct writeback *wb, struct multipart *m,
 	j->req.key = m->key;
 	j->req.upload_id = m->id;
 	j->req.part_number = p->index + 1;
+	j->req.refused = part_refused;
 	j->req.done = part_done;
 	j->req.arg = j;
 	store_submit(wb->ws->config.store, &j->req);
@@ -390,9 +420,10 @@ static bool next_locked(struct writeback *wb, struct multipart *m,
 static bool may_send_locked(const struct writebacks *ws,
 			    const struct multipart *m)
 {
-	return m->flying < ws->config.parts_in_flight ||
-	       __atomic_load_n(&ws->parts_flying, __ATOMIC_RELAXED) <
-		       ws->config.parts_together;
+	return m->flying < m->window.now &&
+	       (m->flying < ws->config.parts_in_flight ||
+		__atomic_load_n(&ws->parts_flying, __ATOMIC_RELAXED) <
+			ws->config.parts_together);
 }
 
 /* Sends or sums something; false if there is nothing to do just now. */
@@ -456,6 +487,7 @@ int multipart_run(struct writeback *wb, bool stream,
 			mutex_lock(&wb->lock);
 			continue;
 		}
+		part_window_tick(&m->window, m->flying, clock_mono_ms());
 		if (!err && !m->error && advance_locked(wb, m, stream))
 			continue;
 		if (m->flying == 0)

@@ -8,12 +8,26 @@
  * travel early; who outgrows 10,000 of them sends all again, and pays for that
  * once or twice at most because the next ones are meant for GROWTH times as
  * much, or for the largest object there is if that is not far.
+ *
+ * The window of parts in flight grows by one for each part stored, so that a
+ * fast link is full soon. Over slow connections that would take many seconds;
+ * R2 refuses a part when it sees its head, so parts that have travelled for a
+ * moment are as good as stored ones. Refusals halve the window, once a second, and their number
+ * tells what was too much: it then grows to so many less, and tries one more
+ * after a long calm only.
  */
 #include "io/parts.h"
 
 #include <stddef.h>
 
-enum { MIB = 1 << 20, GROWTH = 8, NOT_FAR = 4 };
+enum {
+	MIB = 1 << 20,
+	GROWTH = 8,
+	NOT_FAR = 4,
+	EPOCH_MS = 1000,
+	TRIAL_MS = 250,
+	CALM = 16
+};
 
 #define REQUEST_BYTES (256ull << 10)
 
@@ -101,4 +115,49 @@ uint64_t parts_size_rewrite(uint64_t size, uint64_t base_len, uint64_t wish,
 			best = (struct best){ candidates[i], p };
 	}
 	return best.part;
+}
+
+struct part_window part_window_begin(unsigned first, unsigned most)
+{
+	return (struct part_window){ .now = first, .most = most };
+}
+
+void part_window_stored(struct part_window *w, unsigned most)
+{
+	if (w->most < most && ++w->calm >= CALM * w->most) {
+		w->calm = 0;
+		w->most++;
+	}
+	if (w->now < w->most)
+		w->now++;
+}
+
+void part_window_tick(struct part_window *w, unsigned flying, uint64_t now_ms)
+{
+	if (flying < w->now || w->now >= w->most ||
+	    (w->halved_ms && now_ms - w->halved_ms < EPOCH_MS)) {
+		w->full_ms = 0;
+	} else if (!w->full_ms) {
+		w->full_ms = now_ms;
+	} else if (now_ms - w->full_ms >= TRIAL_MS) {
+		w->now = 2 * w->now < w->most ? 2 * w->now : w->most;
+		w->full_ms = now_ms;
+	}
+}
+
+void part_window_refused(struct part_window *w, unsigned flying,
+			 uint64_t now_ms)
+{
+	w->calm = 0;
+	if (!w->halved_ms || now_ms - w->halved_ms >= EPOCH_MS) {
+		w->halved_ms = now_ms;
+		w->least = flying > 2 ? flying / 2 : 1;
+		w->now = w->now > 2 ? w->now / 2 : 1;
+		if (w->most > flying)
+			w->most = flying;
+	}
+	if (w->most > w->least)
+		w->most--;
+	if (w->now > w->most)
+		w->now = w->most;
 }

@@ -129,7 +129,8 @@ static void copy_record(struct journal_rec *to, const struct journal_rec *from)
 	}
 }
 
-static struct multipart *multipart_from_record(const struct journal_rec *rec)
+static struct multipart *multipart_from_record(struct writebacks *ws,
+					       const struct journal_rec *rec)
 {
 	struct multipart *m;
 
@@ -139,6 +140,7 @@ static struct multipart *multipart_from_record(const struct journal_rec *rec)
 	m->key = xstrdup(rec->key);
 	m->id = xstrdup(rec->upload_id);
 	m->part_size = rec->part_size;
+	multipart_begin_window(ws, m);
 	m->n = rec->nparts;
 	m->parts = xcalloc(rec->nparts + 1, sizeof(*m->parts));
 	for (unsigned i = 0; i < rec->nparts; i++) {
@@ -164,7 +166,7 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 		err = set_base(wb, &base);
 	}
 	wb->gen = wb->data_gen = 1;
-	wb->mpu = multipart_from_record(rec);
+	wb->mpu = multipart_from_record(ws, rec);
 	copy_record(&wb->last, rec);
 	journal_release(rec);
 	if (err) {

@@ -220,16 +220,22 @@ static void note_end(struct op *op)
 
 static void move_window(struct op *op, struct verdict v)
 {
+	int status = op->flight->http.status;
+	struct store_req *req = op->req;
 	struct r2 *r2 = op->r2;
 
 	mutex_lock(&r2->lock);
 	if (v.retry == RETRY_THROTTLE)
-		window_throttled_locked(r2, op, op->flight->http.status);
+		window_throttled_locked(r2, op, status);
 	else if (!v.error)
 		window_success_locked(r2, op);
 	mutex_unlock(&r2->lock);
-	if (v.retry == RETRY_THROTTLE)
-		op->req->throttled++;
+	if (v.retry != RETRY_THROTTLE &&
+	    !(status == 500 && 1u << req->op & PARTS))
+		return;
+	req->throttled++;
+	if (req->refused)
+		req->refused(req);
 }
 
 void op_done(struct http_req *http)

@@ -25,7 +25,7 @@ uint64_t window_hash(const struct store_req *req)
 {
 	unsigned op = 1u << req->op;
 
-	if (!req->key || op & (OP(MPU_PART) | OP(MPU_COPY)))
+	if (!req->key || op & PARTS)
 		return 0;
 	return hash_bytes(req->key, strlen(req->key), !!(op & WRITES)) | 1;
 }

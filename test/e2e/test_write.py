@@ -521,6 +521,50 @@ class ResumedUpload(Case):
         self.assertIn("big", run(R2FS, "recover", "list", m.path).stdout)
 
 
+class PartsAtOnce(Case):
+    """An upload begins with four parts at once and takes more while R2 takes
+    them; R2 says by 429, 503 or 500 that there are too many."""
+
+    def write(self, m, mib=200):
+        with open(f"{m.path}/big", "wb") as f:
+            for i in range(mib):
+                f.write(bytes([i % 256]) * (1 << 20))
+        head = self.server.client().head_object(Bucket=BUCKET, Key="big")
+        self.assertEqual(head["ContentLength"], mib << 20)
+
+    def test_more_while_they_are_stored(self):
+        m = self.mount("--part-size", "5M")
+        self.server.latency(50)
+        self.write(m)
+        s = self.server.stats()
+        self.assertEqual(s["ops"]["PART"], 40)
+        self.assertGreater(s["concurrent_max"], 8)
+        self.assertLessEqual(s["concurrent_max"], 17)
+
+    def test_no_more_than_r2_takes(self):
+        for limit, most in ((4, 16), (2, 10)):
+            m = self.mount("--part-size", "5M", "--deadline", "60")
+            self.server.reset()
+            self.server.control(f"limits?parts={limit}")
+            self.server.latency(20)
+            self.write(m, 400)
+            s = self.server.stats()
+            self.assertLessEqual(s["refused"], most)
+            self.assertEqual(s["ops"]["PART"], 80 + s["refused"])
+            os.unlink(f"{m.path}/big")
+            m.unmount()
+
+    def test_an_error_of_r2_means_fewer(self):
+        m = self.mount("--part-size", "5M", "--deadline", "60")
+        self.server.latency(20)
+        self.server.faults("op=PART count=1 action=status:500\n"
+                           "op=PART count=3 action=delay:1000")
+        self.write(m)
+        s = self.server.stats()
+        self.assertEqual(s["ops"]["PART"], 41)
+        self.assertEqual(s["concurrent_max"], 4)
+
+
 class RefusedWrites(Case):
     """What R2 refuses is an error of close, and the bytes are kept."""
 

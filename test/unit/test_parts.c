@@ -115,8 +115,67 @@ static void test_stream(uint64_t wish)
 	CHECK(parts_size_outgrown(OBJECT_MAX + 1, wish) == 0);
 }
 
+/* Of 200 parts, how many are refused by a server that takes `limit`? Each turn
+ * all that may fly are sent; what is refused waits for the next second. */
+static unsigned refusals(unsigned limit, unsigned *ret_turns)
+{
+	struct part_window w = part_window_begin(4, 16);
+	unsigned left = 200, refused = 0;
+	uint64_t now_ms = 1000;
+
+	for (*ret_turns = 0; left; ++*ret_turns, now_ms += 1500) {
+		unsigned flying = left < w.now ? left : w.now;
+		unsigned taken = flying < limit ? flying : limit;
+
+		for (unsigned i = taken; i < flying; i++, refused++)
+			part_window_refused(&w, flying, now_ms);
+		for (unsigned i = 0; i < taken; i++)
+			part_window_stored(&w, 16);
+		left -= taken;
+		CHECK(w.now >= 1 && w.now <= w.most && w.most <= 16);
+	}
+	return refused;
+}
+
+static void test_window(void)
+{
+	unsigned turns;
+
+	CHECK_INT(refusals(100, &turns), 0);
+	CHECK(turns < 16); /* 16 at once after two turns */
+	CHECK(refusals(4, &turns) <= 8);
+	CHECK(turns < 200 / 3);
+	CHECK(refusals(1, &turns) <= 20);
+}
+
+static void test_slow_parts(void)
+{
+	struct part_window w = part_window_begin(4, 16);
+
+	for (unsigned ms = 5000; ms < 5250; ms += 10)
+		part_window_tick(&w, 4, ms);
+	CHECK_INT(w.now, 4);
+	part_window_tick(&w, 4, 5250);
+	CHECK_INT(w.now, 8);
+	part_window_tick(&w, 5, 5400); /* there is no more to send */
+	part_window_tick(&w, 8, 5500);
+	CHECK_INT(w.now, 8);
+	part_window_tick(&w, 8, 5750);
+	CHECK_INT(w.now, 16);
+	part_window_refused(&w, 16, 5760);
+	CHECK_INT(w.now, 8);
+	for (unsigned ms = 5770; ms < 6760; ms += 10)
+		part_window_tick(&w, 8, ms);
+	CHECK_INT(w.now, 8);
+	CHECK_INT(w.most, 15);
+}
+
 int main(void)
 {
+	CASE("parts at once: fast to the most, few refusals where there is one");
+	test_window();
+	CASE("parts that travel for long count, too");
+	test_slow_parts();
 	CASE("a stream of the largest size is begun anew twice at most");
 	test_stream(0);
 	test_stream(5 * MIB);
