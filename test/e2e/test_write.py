@@ -487,7 +487,8 @@ class ResumedUpload(Case):
         with open(f"{m.path}/big", "wb") as f:
             for i in range(100):
                 f.write(bytes([i]) + block[1:])
-        self.parts_sent(m, 6)
+        self.parts_sent(m, 12)
+        parts = m.stats()["requests"]["MPU_PART"]
         self.kill(m)
         self.server.control("bandwidth?bytes=0")
         m.start()
@@ -496,6 +497,9 @@ class ResumedUpload(Case):
         creates = sum(v for k, v in names.items() if "CREATE" in k.upper()
                       and "BUCKET" not in k.upper())
         self.assertEqual(creates, 1, names)
+        again = parts["sent"] - parts["finished"]  # in flight at the kill
+        self.assertLessEqual(again, 8)
+        self.assertLessEqual(names["PART"], 20 + again + 1, parts)
         body = self.server.client().get_object(
             Bucket=BUCKET, Key="big")["Body"].read()
         self.assertEqual(len(body), 100 << 20)
