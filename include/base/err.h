@@ -8,6 +8,8 @@
  *   -ESTALE     a condition (If-Match) failed: the object changed
  *   -EEXIST     If-None-Match failed: somebody else created it
  *   -EACCES     the credentials are refused or lack the permission
+ *   -EPERM      a rule of the bucket forbids it (object lock)
+ *   -EDQUOT     the account may not store more
  *   -EAGAIN     with a "no wait" flag: the answer needs the network
  *   -ETIMEDOUT  the deadline ended first
  *   -EBADMSG    bytes do not match their checksum, length or ETag

@@ -33,6 +33,9 @@ int retry_status(const char *code);
 /* A transport error (-errno of net/http.h). */
 struct verdict retry_judge_transport(int error);
 
+/* What the caller hears when there was no good answer until the deadline. */
+int retry_given_up(int error);
+
 /* Nanoseconds to wait before attempt n (1 = first retry). retry_after_s: what
  * the server asked for, 0 if nothing. */
 uint64_t retry_delay_ns(enum retry_class retry, unsigned n,

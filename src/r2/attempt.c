@@ -267,7 +267,7 @@ void op_done(struct http_req *http)
 	if (op_may_retry(op, v, delay))
 		op_retry(op, v, delay);
 	else
-		op_fail(op, v.error == -EAGAIN ? -ETIMEDOUT : v.error);
+		op_fail(op, retry_given_up(v.error));
 }
 
 /* ---- life of an operation ---- */

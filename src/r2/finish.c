@@ -146,8 +146,7 @@ static void key_failed(struct op *op, const char *key, int error,
 			 "%.100s: %.60s", key, why);
 	for (unsigned i = 0; req->key_errors && i < req->nkeys; i++)
 		if (strcmp(req->keys[i], key) == 0)
-			req->key_errors[i] = error == -EAGAIN ? -ETIMEDOUT :
-								error;
+			req->key_errors[i] = retry_given_up(error);
 }
 
 static struct verdict judge_key(const struct xml_failure *f)

@@ -26,6 +26,7 @@ static const struct {
 	{ 400, NULL, { -EINVAL, RETRY_NO } },
 	{ 401, NULL, { -EACCES, RETRY_CREDS } },
 	{ 403, "RequestTimeTooSkewed", { -EACCES, RETRY_SKEW } },
+	{ 403, "NotEntitled", { -EDQUOT, RETRY_NO } },
 	{ 403, "ExpiredToken", { -EACCES, RETRY_CREDS } },
 	{ 403, "ObjectLockedByBucketPolicy", { -EPERM, RETRY_NO } },
 	{ 403, NULL, { -EACCES, RETRY_NO } },
@@ -73,6 +74,7 @@ int retry_status(const char *code)
 		{ "NoSuchBucket", 404 },
 		{ "NoSuchKey", 404 },
 		{ "NoSuchUpload", 404 },
+		{ "NotEntitled", 403 },
 		{ "NotImplemented", 501 },
 		{ "ObjectLockedByBucketPolicy", 403 },
 		{ "PreconditionFailed", 412 },
@@ -98,6 +100,11 @@ struct verdict retry_judge_transport(int error)
 	default:
 		return (struct verdict){ error, RETRY_BACKOFF };
 	}
+}
+
+int retry_given_up(int error)
+{
+	return error == -EAGAIN || error == -ECONNRESET ? -ETIMEDOUT : error;
 }
 
 uint64_t retry_delay_ns(enum retry_class retry, unsigned n,

@@ -97,7 +97,7 @@ static void ask(struct task *t)
 static bool is_unreachable(int err)
 {
 	return err == -ETIMEDOUT || err == -EHOSTUNREACH ||
-	       err == -ECONNREFUSED || err == -ECONNRESET;
+	       err == -ECONNREFUSED;
 }
 
 bool offline_begin(struct vfs *v, int err)

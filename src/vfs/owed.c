@@ -31,9 +31,8 @@ struct owed_job {
 bool error_may_pass(int err)
 {
 	return err == -ETIMEDOUT || err == -EIO || err == -EAGAIN ||
-	       err == -ECONNREFUSED || err == -ECONNRESET ||
-	       err == -EHOSTUNREACH || err == -EINTR || err == -ECANCELED ||
-	       err == -EBADMSG || err == -EPROTO;
+	       err == -ECONNREFUSED || err == -EHOSTUNREACH || err == -EINTR ||
+	       err == -ECANCELED || err == -EBADMSG || err == -EPROTO;
 }
 
 static void again(struct vfs *v, struct inode *i)

@@ -598,6 +598,16 @@ class RefusedWrites(Case):
         self.refused(m, "op=PUT action=status:503", errno.ETIMEDOUT, "b")
         self.refused(m, "op=PUT action=status:500", errno.EIO, "c")
 
+    def test_quota_lock_and_a_network_that_is_gone(self):
+        m = self.mount("--deadline", "2", "--metadata-ttl", "minimal")
+        m.expected_errors = True
+        self.refused(m, "op=PUT action=status:403 code=NotEntitled",
+                     errno.EDQUOT, "a")
+        self.refused(m, "op=PUT action=status:403 "
+                     "code=ObjectLockedByBucketPolicy", errno.EPERM, "b")
+        self.refused(m, "op=PUT action=drop", errno.ETIMEDOUT, "c")
+        self.refused(m, "op=PUT action=drop:1", errno.ETIMEDOUT, "d")
+
     def test_a_passing_trouble_is_not_seen(self):
         m = self.mount()
         for i, rule in enumerate(("op=PUT count=1 action=status:503",

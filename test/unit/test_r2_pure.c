@@ -190,6 +190,12 @@ static void test_retry(void)
 	CHECK_INT(retry_judge(404, "NoSuchKey").error, -ENOENT);
 	CHECK_INT(retry_judge(412, "").error, -ESTALE);
 	CHECK_INT(retry_judge(403, "AccessDenied").retry, RETRY_NO);
+	CHECK_INT(retry_judge(403, "NotEntitled").error, -EDQUOT);
+	CHECK_INT(retry_judge(403, "ObjectLockedByBucketPolicy").error, -EPERM);
+	CHECK_INT(retry_judge(retry_status("NotEntitled"), "NotEntitled").error,
+		  -EDQUOT);
+	CHECK_INT(retry_given_up(-ECONNRESET), -ETIMEDOUT);
+	CHECK_INT(retry_given_up(-EACCES), -EACCES);
 	CHECK_INT(retry_judge(403, "RequestTimeTooSkewed").retry, RETRY_SKEW);
 	CHECK_INT(retry_judge(401, "").retry, RETRY_CREDS);
 	CHECK_INT(retry_judge(429, "ServiceUnavailable").retry, RETRY_THROTTLE);
