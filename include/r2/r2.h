@@ -6,7 +6,8 @@
  * requests in flight, on 429 of those for the key), and fills the results. Status
  * is checked before a body byte reaches the caller's buffer; Content-Length,
  * Content-Range, ETag and Content-Encoding are checked always. Logs once per
- * request it gives up on (op, key, status, code, cf-ray, attempts).
+ * request it gives up on (op, key, status, code, cf-ray, attempts), unless the
+ * caller does.
  * Thread-safe.
  */
 #ifndef R2_R2_H

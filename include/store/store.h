@@ -190,6 +190,7 @@ struct store_req {
 	 * a part also 500); it is repeated later. As progress. */
 	void (*refused)(struct store_req *req);
 	uint64_t deadline_ns; /* monotonic, 0 = the store's default from now */
+	bool caller_logs; /* a failure; why then has what a log needs */
 
 	/* the outcome */
 	void (*done)(struct store_req *req);

@@ -65,8 +65,9 @@ struct inode {
 	bool exclusive; /* created by O_EXCL: never over another's */
 	bool journalled; /* the journal has a record of the wb */
 	bool failed; /* the last flush failed; its writer was told */
-	int fail_error;
-	char *fail_why; /* of the last store that failed */
+	int fail_error; /* of the last store, 0: it did not fail */
+	char *fail_why;
+	bool fail_told; /* the log has said where the bytes are kept */
 	bool busy; /* its name or its stored version is being changed */
 	bool settling; /* its content goes to the cache: no change now */
 	bool nameless; /* made by O_TMPFILE and may get a name */

@@ -63,6 +63,7 @@ struct vfs_ctx {
 	bool nowait;
 	bool guess; /* nobody asks yet: a name that is no object is -ENOENT,
 		     * whatever a listing would show */
+	bool owed; /* nobody waits: what fails for now is tried again */
 	struct store_interrupt *interrupt; /* or NULL */
 };
 

@@ -82,6 +82,18 @@ void inode_rejournal_if(struct vfs *v, struct inode *i); /* if it has one */
 void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
 		 bool deferred);
 
+/* ---- failure.c: what the log says ---- */
+
+/* A store has failed; keeps it for the journal. False: nobody needs the file
+ * now. */
+bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		  struct writeback *wb, int err, const char *why);
+/* It is not tried again: gives the error and why. */
+int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
+		size_t n);
+/* It has been stored. */
+void failure_over(struct vfs *v, struct inode *i);
+
 /* ---- owed.c: the uploader ---- */
 
 /* Stores the inode after the delay (nanoseconds), whoever has it open. */

@@ -165,6 +165,7 @@ int multipart_begin(struct writeback *wb, const char *key,
 		return -EFBIG;
 	}
 	store_req_init(&req, STORE_MPU_CREATE);
+	req.caller_logs = true;
 	req.key = key;
 	req.put_meta = meta;
 	err = store_call(wb->ws->config.store, &req, interrupt);
@@ -260,6 +261,7 @@ static void describe_copy(struct part_job *j)
 	struct store_req *req = &j->req;
 
 	store_req_init(req, STORE_MPU_COPY);
+	req->caller_logs = true;
 	req->source_key = j->wb->base_key;
 	req->ranged = true;
 	req->range_off = j->off;
@@ -271,6 +273,7 @@ static void describe_upload(struct part_job *j, const uint8_t *md5)
 	struct store_req *req = &j->req;
 
 	store_req_init(req, STORE_MPU_PART);
+	req->caller_logs = true;
 	req->body.fd = staged_fd(j->wb->staged);
 	req->body.off = (off_t)j->off;
 	req->body.len = j->len;
@@ -538,6 +541,7 @@ int multipart_complete(struct writeback *wb,
 	int err = list_parts(wb, parts, n);
 
 	store_req_init(&req, STORE_MPU_COMPLETE);
+	req.caller_logs = true;
 	req.key = m->key;
 	req.upload_id = m->id;
 	req.parts = parts;

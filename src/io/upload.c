@@ -49,6 +49,7 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 	int err;
 
 	store_req_init(&req, STORE_PUT);
+	req.caller_logs = true;
 	req.key = t->key;
 	req.put_meta = t->meta;
 	req.if_match = t->if_match;
@@ -77,6 +78,7 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 	int err;
 
 	store_req_init(&req, STORE_COPY);
+	req.caller_logs = true;
 	req.key = t->key;
 	req.source_key = wb->base_key;
 	req.source_if_match = wb->base_etag;
@@ -107,6 +109,7 @@ static int check_target(struct writeback *wb, const char *key, bool absent,
 	int err;
 
 	store_req_init(&req, STORE_HEAD);
+	req.caller_logs = true;
 	req.key = key;
 	err = store_call(wb->ws->config.store, &req, interrupt);
 	if (err == -ENOENT)

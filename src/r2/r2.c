@@ -122,10 +122,16 @@ static bool is_ordinary(int error)
 	       error == -EEXIST || error == -ECANCELED;
 }
 
-static void log_failure(struct op *op, int error)
+static void tell_failure(struct op *op, int error)
 {
-	const struct store_req *req = op->req;
+	struct store_req *req = op->req;
+	size_t n = strlen(req->why);
 
+	if (req->caller_logs) {
+		snprintf(req->why + n, sizeof(req->why) - n,
+			 ", after %u attempts, cf-ray %s", op->tries, op->ray);
+		return;
+	}
 	log_warn("r2", "%s %s failed after %u attempts: %s (%s, cf-ray %s)",
 		 store_op_name(req->op),
 		 req->key    ? req->key :
@@ -164,7 +170,7 @@ void op_end(struct op *op, int error)
 	struct r2 *r2 = op->r2;
 
 	if (!is_ordinary(error))
-		log_failure(op, error);
+		tell_failure(op, error);
 	if (!error)
 		snprintf(req->why, sizeof(req->why), "%s", op->failed_why);
 	req->error = error;

@@ -57,7 +57,7 @@ static void folder_touched(struct vfs *v, struct inode *i)
 static void run_owed(struct task *t)
 {
 	struct owed_job *j = container_of(t, struct owed_job, task);
-	const struct vfs_ctx ctx = { 0 };
+	const struct vfs_ctx ctx = { .owed = true };
 	struct vfs *v = j->v;
 	bool folder = j->inode->kind == META_DIR;
 	int err = folder ? folder_store(v, &ctx, j->inode) :

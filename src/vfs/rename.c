@@ -225,6 +225,9 @@ static int copy_large(struct vfs *v, const struct vfs_ctx *ctx,
 	if (err)
 		return err;
 	err = writeback_store(wb, &t, ctx->interrupt, &r);
+	if (err)
+		log_warn("vfs", "%s could not be copied to %s: %s", e->name, to,
+			 r.why);
 	writeback_discard(wb);
 	writeback_put(wb);
 	return err;

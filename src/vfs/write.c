@@ -329,25 +329,14 @@ static void give_name_back(struct vfs *v, struct inode *i, int error)
 void inode_abandon(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
-	char key[STORE_KEY_MAX + 1] = "?", why[192];
+	char why[192];
 	int error;
 
 	if (!wb)
 		return;
-	mutex_lock(&v->lock);
-	snprintf(why, sizeof(why), "%s",
-		 i->fail_why ? i->fail_why : "no answer from R2");
-	error = i->fail_error ? i->fail_error : -EIO;
-	mutex_unlock(&v->lock);
-	if (inode_key(v, i, key))
-		log_debug("vfs", "unlinked while its store failed");
+	error = failure_end(v, i, wb, why, sizeof(why));
 	if (record(v, i, wb, JOURNAL_FAILED, true, why))
-		log_error("vfs", "%s: the journal cannot be written", key);
-	log_error("vfs",
-		  "%s could not be stored: %s (%s); its bytes are kept: see "
-		  "r2fs recover, entry %llu",
-		  key, why, strerror(-error),
-		  (unsigned long long)writeback_id(wb));
+		log_error("vfs", "the journal cannot be written");
 	give_name_back(v, i, error);
 	mutex_lock(&v->lock);
 	if (i->wb == wb && detach_locked(i, false)) {
@@ -472,31 +461,12 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
 	if (!err && r->stored) {
 		stored(v, i, &p, r, cid, &pairs);
+		failure_over(v, i);
 		fill_moved(v->config.fills, cid, key, r->etag.s);
 	}
 	store_meta_release(&pairs);
 	place_put(v, &p);
 	return err;
-}
-
-/* Logs it and keeps it for the journal; false: nobody needs the file now. */
-static bool note_failure(struct vfs *v, struct inode *i, int err,
-			 const char *why)
-{
-	char key[STORE_KEY_MAX + 1];
-
-	if (inode_key(v, i, key))
-		return false;
-	mutex_lock(&v->lock);
-	bool unlinked = i->unlinked;
-	i->fail_error = err;
-	free(i->fail_why);
-	i->fail_why = xstrdup(why[0] ? why : strerror(-err));
-	mutex_unlock(&v->lock);
-	if (!unlinked)
-		log_error("vfs", "%s could not be stored: %s (%s)", key,
-			  why[0] ? why : "no answer", strerror(-err));
-	return !unlinked;
 }
 
 int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
@@ -518,7 +488,7 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		err = store_content(v, ctx, i, wb, &r);
 		inode_end(v, i);
 	}
-	if (err && err != -EAGAIN && !note_failure(v, i, err, r.why))
+	if (err && err != -EAGAIN && !failure_note(v, ctx, i, wb, err, r.why))
 		err = 0;
 	if (!err)
 		unjournal(v, i, wb);
@@ -544,6 +514,9 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	err = removal_wait(v, ctx, key);
 	if (!err)
 		err = writeback_store(wb, &t, ctx->interrupt, ret);
+	if (err && err != -EEXIST && err != -ESTALE)
+		log_warn("vfs", "%s could not be stored: %s (%s)", key,
+			 ret->why, strerror(-err));
 	store_meta_release(&pairs);
 	writeback_put(wb);
 	return err;

@@ -608,6 +608,67 @@ class RefusedWrites(Case):
         self.refused(m, "op=PUT action=drop", errno.ETIMEDOUT, "c")
         self.refused(m, "op=PUT action=drop:1", errno.ETIMEDOUT, "d")
 
+    def lines(self, m, *words):
+        with open(m.log) as f:
+            return [line for line in f if all(w in line for w in words)]
+
+    def test_one_line_says_what_failed_and_what_to_do(self):
+        m = self.mount("--deadline", "2")
+        m.expected_errors = True
+        self.server.faults("op=PUT action=status:403")
+        with self.assertRaises(PermissionError):
+            with open(f"{m.path}/the-file", "w") as f:
+                f.write("x")
+        wait_until(lambda: "failed" in run(R2FS, "recover", "list",
+                                           m.path).stdout)
+        (line,) = self.lines(m, "the-file")
+        for word in (" ERROR ", "HTTP 403", "cf-ray", "r2fs recover, entry"):
+            self.assertIn(word, line)
+
+    def test_what_is_owed_is_logged_once_and_when_it_is_stored(self):
+        m = self.mount("--writeback", "--deadline", "1")
+        m.expected_errors = True
+        self.server.faults("op=PUT action=drop")
+        with open(f"{m.path}/the-file", "w") as f:
+            f.write("x")
+        wait_until(lambda: self.server.stats()["ops"]["PUT"] > 0 or
+                   self.lines(m, "the-file"))
+        time.sleep(6)
+        (line,) = self.lines(m, "the-file")
+        self.assertIn("tried again", line)
+        self.server.faults("")
+        wait_until(lambda: len(self.lines(m, "the-file")) == 2)
+        self.assertIn("is stored", self.lines(m, "the-file")[1])
+
+    def test_what_is_owed_and_refused_is_given_up_once(self):
+        m = self.mount("--writeback", "--deadline", "1")
+        m.expected_errors = True
+        self.server.faults("op=PUT action=drop")
+        with open(f"{m.path}/the-file", "w") as f:
+            f.write("x")
+        wait_until(lambda: self.lines(m, "the-file"))
+        self.server.faults("op=PUT action=status:403 code=NotEntitled")
+        wait_until(lambda: "failed" in run(R2FS, "recover", "list",
+                                           m.path).stdout)
+        first, last = self.lines(m, "the-file")
+        self.assertIn("tried again", first)
+        self.assertIn("r2fs recover, entry", last)
+        self.assertIn("Disk quota exceeded", last)
+
+    def test_an_fsync_that_failed_and_a_close_that_did_not(self):
+        m = self.mount("--deadline", "1")
+        m.expected_errors = True
+        self.server.faults("op=PUT action=status:403")
+        with open(f"{m.path}/the-file", "w") as f:
+            f.write("x")
+            f.flush()
+            for _ in range(3):
+                with self.assertRaises(PermissionError):
+                    os.fsync(f.fileno())
+            self.server.faults("")
+        self.assertEqual(len(self.lines(m, "the-file", " ERROR ")), 1)
+        self.assertEqual(len(self.lines(m, "the-file", "is stored")), 1)
+
     def test_a_passing_trouble_is_not_seen(self):
         m = self.mount()
         for i, rule in enumerate(("op=PUT count=1 action=status:503",
