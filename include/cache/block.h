@@ -89,4 +89,11 @@ MUST_CHECK int content_detach(struct content *c);
 MUST_CHECK int content_write(struct content *c, uint64_t off, const void *data,
 			     size_t len);
 
+/*
+ * Evicts until others may write so many bytes to the disk and --min-free still
+ * holds. -ENOSPC: also without the cache there is not so much. Disk work, in
+ * proportion to the bytes.
+ */
+MUST_CHECK int blocks_give_way(struct blocks *b, uint64_t bytes);
+
 #endif

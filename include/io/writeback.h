@@ -68,6 +68,7 @@ void writeback_put(struct writeback *wb); /* NULL is fine */
 uint64_t writeback_size(struct writeback *wb);
 uint64_t writeback_id(struct writeback *wb); /* names it in the journal */
 
+/* -ENOSPC: the disk is full up to --min-free, and the cache has given way. */
 MUST_CHECK int writeback_write(struct writeback *wb, const void *buf, size_t n,
 			       uint64_t off);
 /* What was written there shall soon be durable: the disk may begin. */

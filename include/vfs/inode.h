@@ -67,6 +67,7 @@ struct inode {
 	bool failed; /* the last flush failed; its writer was told */
 	int fail_error; /* of the last store, 0: it did not fail */
 	char *fail_why;
+	bool write_told; /* the log has said that a write failed */
 	bool fail_told; /* the log has said where the bytes are kept */
 	bool busy; /* its name or its stored version is being changed */
 	bool settling; /* its content goes to the cache: no change now */

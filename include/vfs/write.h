@@ -91,6 +91,8 @@ bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 /* It is not tried again: gives the error and why. */
 int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 		size_t n);
+/* A write could not be staged. The journal learns of those before it. */
+void failure_staging(struct vfs *v, struct inode *i, int err);
 /* It has been stored. */
 void failure_over(struct vfs *v, struct inode *i);
 

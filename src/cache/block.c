@@ -507,6 +507,19 @@ int blocks_reserve(struct blocks *b, uint64_t bytes, bool force)
 	return room == ROOM ? 0 : -ENOSPC;
 }
 
+int blocks_give_way(struct blocks *b, uint64_t bytes)
+{
+	int tries = TRIES;
+	enum room room;
+
+	mutex_lock(&b->lock);
+	while ((room = measure_locked(b, bytes)) == NO_DISK)
+		if (!evict_some_locked(b, &tries))
+			break;
+	mutex_unlock(&b->lock);
+	return room == NO_DISK ? -ENOSPC : 0;
+}
+
 void blocks_set_db_bytes(struct blocks *b, uint64_t bytes)
 {
 	int tries = TRIES;

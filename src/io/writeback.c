@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "io/writeback_impl.h"
 
-enum { STEP = 1 << 20 };
+enum { STEP = 1 << 20, MEASURE = 16 << 20 };
 
 struct writebacks *writebacks_create(const struct writeback_config *config)
 {
@@ -30,6 +30,7 @@ struct writebacks *writebacks_create(const struct writeback_config *config)
 	if (!ws->config.parts_together)
 		ws->config.parts_together = 16;
 	ws->pace = pace_create();
+	ws->unmeasured = MEASURE;
 	return ws;
 }
 
@@ -220,6 +221,18 @@ uint64_t writeback_id(struct writeback *wb)
 
 /* ---- changes ---- */
 
+/* Is there room for n bytes more, beyond --min-free? Looks at the disk from time
+ * to time, and at each write when it is nearly full. */
+static int make_room(struct writebacks *ws, uint64_t n)
+{
+	if (__atomic_add_fetch(&ws->unmeasured, n, __ATOMIC_RELAXED) < MEASURE)
+		return 0;
+	if (blocks_give_way(ws->config.blocks, n + MEASURE))
+		return blocks_give_way(ws->config.blocks, n);
+	__atomic_store_n(&ws->unmeasured, 0, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static void note_change(struct writeback *wb, uint64_t off, uint64_t end)
 {
 	mutex_lock(&wb->lock);
@@ -237,6 +250,9 @@ int writeback_write(struct writeback *wb, const void *buf, size_t n,
 
 	if (off + n > OBJECT_MAX)
 		return -EFBIG;
+	err = make_room(wb->ws, n);
+	if (err)
+		return err;
 	err = staged_write(wb->staged, buf, n, off);
 	note_change(wb, off < size ? off : size, off + n);
 	return err;
@@ -461,7 +477,9 @@ int writeback_fill_range(struct writeback *wb, uint64_t off, uint64_t end)
 		if (staged_kind_at(wb->staged, off, &len) == STAGED_BASE) {
 			if (!buf)
 				buf = xmalloc(STEP);
-			err = read_from_base(wb, buf, len, off, end);
+			err = make_room(wb->ws, len);
+			if (!err)
+				err = read_from_base(wb, buf, len, off, end);
 			if (!err)
 				err = staged_write_base(wb->staged, buf, len,
 							off);

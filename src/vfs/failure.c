@@ -92,6 +92,28 @@ int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 	return err;
 }
 
+void failure_staging(struct vfs *v, struct inode *i, int err)
+{
+	char key[STORE_KEY_MAX + 1];
+	bool told;
+
+	mutex_lock(&v->lock);
+	told = i->write_told;
+	i->write_told = true;
+	mutex_unlock(&v->lock);
+	if (told)
+		return;
+	inode_rejournal_if(v, i);
+	if (!inode_key(v, i, key))
+		log_error("vfs",
+			  "%s cannot be written on: %s; %s. What was written "
+			  "before is kept",
+			  key, strerror(-err),
+			  err == -ENOSPC ? "the disk of the cache folder is "
+					   "full up to --min-free" :
+					   "see the disk of the cache folder");
+}
+
 void failure_over(struct vfs *v, struct inode *i)
 {
 	char key[STORE_KEY_MAX + 1];

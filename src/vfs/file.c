@@ -619,6 +619,8 @@ int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 	inode_journal_open(f->v, f->inode, wb);
 	if (!err)
 		stream(f->v, f->inode, wb, before, after);
+	else if (err != -EFBIG)
+		failure_staging(f->v, f->inode, err);
 	writeback_put(wb);
 	return err;
 }

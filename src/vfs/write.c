@@ -160,7 +160,7 @@ static void attach_locked(struct inode *i, struct writeback *wb)
 	i->wb = wb;
 	backings_stage_locked(i);
 	i->staged_ns = clock_wall_ns();
-	i->failed = false;
+	i->failed = i->write_told = false;
 	i->refs++;
 	if (i->parent && !i->unlinked)
 		i->parent->staged++;

@@ -11,7 +11,7 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Case, drop_kernel_cache, run
+from harness import BUCKET, R2FS, Case, drop_kernel_cache, run
 
 
 class SmallDisk(Case):
@@ -98,6 +98,64 @@ class SmallDisk(Case):
         with open(f"{m.path}/small", "wb") as f:
             f.write(b"works")
         self.assertEqual(m.read("small"), b"works")
+        self.read_all(m)
+
+    def free(self):
+        s = os.statvfs(self.disk)
+        return s.f_bavail * s.f_frsize
+
+    def fill(self, m, f):
+        """Writes until the disk is said to be full; how many MiB."""
+        with self.assertRaises(OSError) as e:
+            for n in range(200):
+                f.write(bytes([n]) * (1 << 20))
+        self.assertEqual(e.exception.errno, errno.ENOSPC)
+        with self.assertRaises(OSError):
+            f.write(b"x" * (1 << 20))
+        self.assertGreaterEqual(self.free(), 64 << 20)
+        self.assertLess(self.free(), 69 << 20)
+        with open(m.log) as log:
+            lines = [line for line in log if " big " in line]
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("--min-free", lines[0])
+        return n
+
+    def test_writing_leaves_min_free(self):
+        m = self.mount("--min-free", "64M", cache=f"{self.disk}/cache")
+        m.expected_errors = True
+        f = open(f"{m.path}/big", "wb", buffering=0)
+        n = self.fill(m, f)
+        f.close()
+        body = self.server.client().get_object(
+            Bucket=BUCKET, Key="big")["Body"].read()
+        self.assertEqual(len(body), n << 20)
+        self.assertEqual(body[::1 << 20], bytes(range(n)))
+        with open(f"{m.path}/small", "wb") as f:
+            f.write(b"works")
+        self.assertEqual(m.read("small"), b"works")
+
+    def test_what_was_written_before_the_disk_was_full_is_kept(self):
+        m = self.mount("--min-free", "64M", cache=f"{self.disk}/cache")
+        m.expected_errors = True
+        f = open(f"{m.path}/big", "wb", buffering=0)
+        n = self.fill(m, f)
+        m.crash()
+        with self.assertRaises(OSError):
+            f.close()
+        m.start()
+        entry = run(R2FS, "recover", "list", m.path).stdout.split()
+        out = os.path.join(m.dir, "out")
+        run(R2FS, "recover", "export", m.path, entry[0], out)
+        with open(out, "rb") as f:
+            self.assertEqual(f.read()[::1 << 20], bytes(range(n)))
+
+    def test_the_cache_gives_way_to_what_is_written(self):
+        m = self.mount("--min-free", "48M", cache=f"{self.disk}/cache")
+        self.read_all(m)
+        self.assertLess(self.free(), 60 << 20)
+        with open(f"{m.path}/big", "wb") as f:
+            f.write(b"x" * (24 << 20))
+        self.assertGreaterEqual(self.free(), 48 << 20)
         self.read_all(m)
 
     def test_a_tiny_cache(self):
