@@ -41,7 +41,7 @@ extern const struct fsio_ops fsio_system;
 void fsio_replace(const struct fsio_ops *ops);
 const struct fsio_ops *fsio(void);
 
-/* mkdir -p with mode 0700 for what is missing. */
+/* mkdir -p with mode 0700 for what is missing; durable. */
 MUST_CHECK int fsio_mkdirs(const char *path);
 
 #endif

@@ -152,6 +152,26 @@ const struct fsio_ops *fsio(void)
 	return current;
 }
 
+/* The name of a folder that was made is its parent's to keep. */
+static int sync_parent(const char *path)
+{
+	char parent[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	int fd, err;
+
+	if (!slash)
+		snprintf(parent, sizeof(parent), ".");
+	else
+		snprintf(parent, sizeof(parent), "%.*s/", (int)(slash - path),
+			 path);
+	fd = fsio()->open(parent, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return fd == -EACCES ? 0 : fd; /* one may enter, not read */
+	err = fsio()->fsync(fd);
+	close(fd);
+	return err;
+}
+
 int fsio_mkdirs(const char *path)
 {
 	char part[PATH_MAX];
@@ -165,7 +185,9 @@ int fsio_mkdirs(const char *path)
 		memcpy(part, path, p - path);
 		part[p - path] = 0;
 		err = fsio()->mkdir(part, 0700);
-		if (err == -EEXIST)
+		if (!err)
+			err = sync_parent(part);
+		else if (err == -EEXIST)
 			err = 0;
 	}
 	return err;
