@@ -6,7 +6,7 @@
  * name lives in the cache (meta); the inode repeats the little that getattr
  * and open need.
  *
- * Lock order: vfs.lock -> (nothing). scan.lock -> (nothing). Neither is held
+ * Lock order: vfs.begin_lock -> vfs.lock -> (nothing). scan.lock -> (nothing). Neither is held
  * across the cache's disk writes, a store call or a callback.
  */
 #ifndef VFS_INODE_H
@@ -98,6 +98,7 @@ struct vfs {
 	struct meta *meta;
 	struct mutex lock;
 	struct mutex mirror_lock; /* see vfs/backing.h */
+	struct mutex begin_lock; /* of who begins several inodes */
 	struct cond flight_done;
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */

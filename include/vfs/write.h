@@ -27,6 +27,8 @@
 /* One at a time stores an inode, renames or removes it; meanwhile its content
  * is not let go of, so who ends it settles it. Not nested. */
 void inode_begin(struct vfs *v, struct inode *i);
+/* Who needs several begins them at once: no two then wait for each other. */
+void inode_begin_two(struct vfs *v, struct inode *a, struct inode *b);
 void inode_end(struct vfs *v, struct inode *i);
 /* Waits until no content of i is on its way to the cache; -EAGAIN with
  * nowait. */
@@ -147,10 +149,9 @@ MUST_CHECK int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx,
 			       const struct meta_rec *rec);
 /* The name leads nowhere, as of now. */
 void name_gone(struct vfs *v, struct inode *dir, const char *name);
-/* Whatever (dir, name) is makes way: content kept for open handles. */
-MUST_CHECK int name_displace(struct vfs *v, const struct vfs_ctx *ctx,
-			     struct inode *dir, const char *name,
-			     const struct meta_rec *rec);
+/* What was begun and orphaned ends: its name leads elsewhere, if gone, or to
+ * it as before. Drops the reference; NULL is fine. */
+void name_displaced(struct vfs *v, struct inode *i, bool gone);
 
 /* ---- resume.c ---- */
 

@@ -527,17 +527,11 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 
 /* ---- removal ---- */
 
-int name_displace(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
-		  const char *name, const struct meta_rec *rec)
+void name_displaced(struct vfs *v, struct inode *i, bool gone)
 {
-	struct inode *i = inode_get(v, rec->ino);
-	int err = 0;
-
 	if (!i)
-		return 0;
-	inode_begin(v, i);
-	err = inode_orphan(v, ctx, i);
-	if (!err) {
+		return;
+	if (gone) {
 		inode_unowe(v, i);
 		mutex_lock(&v->lock);
 		if (!i->unlinked && i->wb && i->parent)
@@ -548,7 +542,6 @@ int name_displace(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	inode_end(v, i);
 	inode_settle(v, i);
 	inode_put(v, i);
-	return err;
 }
 
 /* Is there an object at the name, as far as we know? Which version? */
@@ -577,13 +570,15 @@ static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 
 	if (!err && rec->flags & META_SHADOWED)
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
-	if (!err)
-		err = name_displace(v, ctx, dir, name, rec);
+	if (i)
+		inode_begin(v, i);
+	if (!err && i)
+		err = inode_orphan(v, ctx, i);
 	if (!err && in_r2(v, rec, etag))
 		err = removal_add(v, ctx, key, etag);
 	if (!err)
 		name_gone(v, dir, name);
-	inode_put(v, i);
+	name_displaced(v, i, !err);
 	return err;
 }
 

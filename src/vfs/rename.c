@@ -106,9 +106,23 @@ static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
 	meta_rec_release(&rec);
 }
 
+/* The object was copied and stays where it was, too. */
+static void record_twin(struct vfs *v, const struct side *to,
+			const struct writeback_result *r)
+{
+	struct meta_rec rec = { .kind = META_FILE,
+				.ino = meta_new_ino(v->meta),
+				.size = r->size };
+
+	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
+	if (meta_put(v->meta, to->dir->ino, to->name, &rec, NULL))
+		log_debug("vfs", "the cache keeps no name for now");
+}
+
+/* *replaced: what was at the new key is no more, also if there is an error. */
 static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *i, const struct side *from,
-		       const struct side *to, bool absent)
+		       const struct side *to, bool absent, bool *replaced)
 {
 	struct writeback_result r;
 	struct writeback *wb;
@@ -129,8 +143,11 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 	if (err && r.why[0])
 		log_error("vfs", "rename of %s to %s: %s (%s)", from->key,
 			  to->key, r.why, strerror(-err));
+	*replaced = !err;
 	if (!err && stored)
 		err = delete_key(v, ctx, from->key);
+	if (*replaced && err)
+		record_twin(v, to, &r);
 	if (!err) {
 		record_moved(v, i, to, &r, cid);
 		fill_moved(v->config.fills, cid, to->key, r.etag.s);
@@ -152,16 +169,22 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 		       unsigned flags)
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
-	bool owed, local;
+	struct inode *old = to->exists ? inode_get(v, to->rec.ino) : NULL;
+	bool owed, local, replaced = false;
 	int err = 0;
 
-	if (to->exists)
-		err = name_displace(v, ctx, to->dir, to->name, &to->rec);
-	inode_begin(v, i);
+	if (old) {
+		inode_begin_two(v, i, old);
+		err = inode_orphan(v, ctx, old);
+	} else {
+		inode_begin(v, i);
+	}
 	owed = inode_unowe(v, i);
 	local = !err && move_locally(v, i, to);
 	if (!err && !local)
-		err = move_object(v, ctx, i, from, to, flags & NOREPLACE);
+		err = move_object(v, ctx, i, from, to, flags & NOREPLACE,
+				  &replaced);
+	name_displaced(v, old, replaced || local);
 	if (!err) {
 		name_gone(v, from->dir, from->name);
 		inode_move(v, i, to->dir, to->name);
@@ -404,8 +427,16 @@ static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
 		mutex_unlock(&v->lock);
 		if (owed && !err)
 			err = inode_store(v, ctx, i);
-		inode_begin(v, i);
 	}
+	mutex_lock(&v->begin_lock);
+	list_for_each(n, &b->found) {
+		struct inode *i =
+			list_entry(n, struct moved_inode, link)->inode;
+
+		if (i->kind == META_FILE)
+			inode_begin(v, i);
+	}
+	mutex_unlock(&v->begin_lock);
 	return err;
 }
 

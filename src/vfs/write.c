@@ -57,6 +57,14 @@ void inode_begin(struct vfs *v, struct inode *i)
 	mutex_unlock(&v->lock);
 }
 
+void inode_begin_two(struct vfs *v, struct inode *a, struct inode *b)
+{
+	mutex_lock(&v->begin_lock);
+	inode_begin(v, a);
+	inode_begin(v, b);
+	mutex_unlock(&v->begin_lock);
+}
+
 void inode_end(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);
