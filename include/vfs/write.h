@@ -168,8 +168,13 @@ struct moved_inode {
 
 void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 		const char *name);
-/* Moves every key that begins with `from`. */
+
+/* ---- move.c ---- */
+
+/* Moves every key that begins with `from`, a folder's key. The cache learns
+ * what R2's copies are called by ETag at the old names, which are to move
+ * next, below the inode dir; NULL: it knows none. */
 MUST_CHECK int move_keys(struct vfs *v, const struct vfs_ctx *ctx,
-			 const char *from, const char *to);
+			 struct inode *dir, const char *from, const char *to);
 
 #endif

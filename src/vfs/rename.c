@@ -5,10 +5,8 @@
  * the write-then-rename of careful programs costs one PUT. An object is copied
  * by R2 and the old key deleted; the cached content goes with the name.
  *
- * A folder is moved page by page: copy up to 1,000 keys, 16 at a time, then
- * delete exactly these. At every moment each object is at its old or its new
- * key, or both; a note in the stage folder lets the next mount go on after a
- * crash.
+ * A folder's keys are moved by move.c; a note in the stage folder lets the next
+ * mount go on after a crash.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,15 +14,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "io/parts.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 #include "vfs/write.h"
 
-enum {
-	COPIES = 16,
-	NOREPLACE = 1, /* RENAME_NOREPLACE */
-};
+enum { NOREPLACE = 1 /* RENAME_NOREPLACE */ };
 
 struct side {
 	struct inode *dir;
@@ -201,178 +195,6 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
-/* ---- folders ---- */
-
-struct batch {
-	struct vfs *v;
-	struct mutex lock;
-	struct cond changed;
-	unsigned flying; /* guarded by lock */
-	int error; /* guarded by lock: the first */
-};
-
-struct copy_job {
-	struct store_req req;
-	struct batch *batch;
-	char *to;
-};
-
-static void copy_done(struct store_req *req)
-{
-	struct copy_job *j = container_of(req, struct copy_job, req);
-	struct batch *b = j->batch;
-
-	mutex_lock(&b->lock);
-	if (req->error && req->error != -ENOENT && !b->error)
-		b->error = req->error;
-	b->flying--;
-	cond_broadcast(&b->changed);
-	mutex_unlock(&b->lock);
-	store_req_release(req);
-	free(j->to);
-	free(j);
-}
-
-static int copy_large(struct vfs *v, const struct vfs_ctx *ctx,
-		      const struct store_entry *e, const char *to)
-{
-	struct writeback_base base = { .key = e->name,
-				       .etag = e->etag.s,
-				       .cid = meta_new_cid(v->meta),
-				       .size = e->size };
-	struct writeback_target t = { .key = to, .cid = base.cid };
-	struct writeback_result r;
-	struct writeback *wb;
-	int err = writeback_create(v->config.writebacks, &base, &wb);
-
-	if (err)
-		return err;
-	err = writeback_store(wb, &t, ctx->interrupt, &r);
-	if (err)
-		log_warn("vfs", "%s could not be copied to %s: %s", e->name, to,
-			 r.why);
-	writeback_discard(wb);
-	writeback_put(wb);
-	return err;
-}
-
-static void copy_small(struct vfs *v, struct batch *b,
-		       const struct store_entry *e, const char *to)
-{
-	struct copy_job *j = xcalloc(1, sizeof(*j));
-
-	mutex_lock(&b->lock);
-	while (b->flying >= COPIES)
-		cond_wait(&b->changed, &b->lock);
-	b->flying++;
-	mutex_unlock(&b->lock);
-	j->batch = b;
-	j->to = xstrdup(to);
-	store_req_init(&j->req, STORE_COPY);
-	j->req.key = j->to;
-	j->req.source_key = e->name;
-	j->req.source_if_match = e->etag.s[0] ? e->etag.s : NULL;
-	j->req.done = copy_done;
-	store_submit(v->config.store, &j->req);
-}
-
-static int copy_page(struct vfs *v, const struct vfs_ctx *ctx,
-		     const struct store_list *list, const char *from,
-		     const char *to)
-{
-	struct batch b = { .v = v };
-	char key[2 * STORE_KEY_MAX];
-	int err = 0;
-
-	mutex_init(&b.lock);
-	cond_init(&b.changed);
-	for (unsigned i = 0; i < list->n && !err && !b.error; i++) {
-		const struct store_entry *e = &list->entries[i];
-
-		snprintf(key, sizeof(key), "%s%s", to, e->name + strlen(from));
-		if (strlen(key) > STORE_KEY_MAX)
-			err = -ENAMETOOLONG;
-		else if (e->size > PART_MAX)
-			err = copy_large(v, ctx, e, key);
-		else
-			copy_small(v, &b, e, key);
-	}
-	mutex_lock(&b.lock);
-	while (b.flying)
-		cond_wait(&b.changed, &b.lock);
-	mutex_unlock(&b.lock);
-	cond_release(&b.changed);
-	mutex_release(&b.lock);
-	return err ? err : b.error;
-}
-
-/* The error of the first key that is not deleted. */
-static int delete_page(struct vfs *v, const struct vfs_ctx *ctx,
-		       const struct store_list *list)
-{
-	const char **keys = xcalloc(list->n + 1, sizeof(*keys));
-	int *errors = xcalloc(list->n + 1, sizeof(*errors));
-	struct store_req req;
-	int err = 0;
-
-	for (unsigned i = 0; i < list->n; i++)
-		keys[i] = list->entries[i].name;
-	store_req_init(&req, STORE_DELETE_MANY);
-	req.keys = keys;
-	req.nkeys = list->n;
-	req.key_errors = errors;
-	if (list->n)
-		err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err && req.nfailed)
-		log_error("vfs", "%u of %u keys could not be deleted: %s",
-			  req.nfailed, list->n, req.why);
-	for (unsigned i = 0; i < list->n && !err; i++)
-		err = errors[i];
-	store_req_release(&req);
-	free(errors);
-	free(keys);
-	return err;
-}
-
-int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const char *from,
-	      const char *to)
-{
-	unsigned long long moved = 0;
-	char *token = NULL;
-	bool more = true;
-	int err = removal_wait_below(v, ctx, from);
-
-	if (!err)
-		err = removal_wait_below(v, ctx, to);
-	while (more && !err) {
-		struct store_req req;
-
-		store_req_init(&req, STORE_LIST);
-		req.prefix = from;
-		req.token = token;
-		err = store_call(v->config.store, &req, ctx->interrupt);
-		if (!err)
-			err = copy_page(v, ctx, &req.list, from, to);
-		if (!err)
-			err = delete_page(v, ctx, &req.list);
-		moved += err ? 0 : req.list.n;
-		more = !err && req.list.truncated;
-		free(token);
-		token = more ? xstrdup(req.list.next_token) : NULL;
-		if (more || moved > STORE_LIST_MAX)
-			log_info("vfs", "rename of %s to %s: %llu keys moved",
-				 from, to, moved);
-		store_req_release(&req);
-	}
-	free(token);
-	if (err)
-		log_error("vfs",
-			  "rename of %s to %s stopped after %llu keys: %s; the "
-			  "others are still in %s: repeat the rename",
-			  from, to, moved, strerror(-err), from);
-	return err;
-}
-
 /* ---- files in use below a folder that moves ---- */
 
 struct below {
@@ -440,30 +262,7 @@ static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
-/* The version of a copied multipart object has another ETag. */
-static void learn_version(struct vfs *v, const struct vfs_ctx *ctx,
-			  struct inode *i, const char *key)
-{
-	struct store_req req;
-
-	mutex_lock(&v->lock);
-	bool object = i->etag && strchr(i->etag, '-');
-	mutex_unlock(&v->lock);
-	if (!object)
-		return;
-	store_req_init(&req, STORE_HEAD);
-	req.key = key;
-	if (store_call(v->config.store, &req, ctx->interrupt) == 0) {
-		mutex_lock(&v->lock);
-		free(i->etag);
-		i->etag = xstrdup(req.attr.etag.s);
-		mutex_unlock(&v->lock);
-	}
-	store_req_release(&req);
-}
-
-static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
-			  struct below *b, bool moved)
+static void release_below(struct vfs *v, struct below *b, bool moved)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 
@@ -479,7 +278,6 @@ static void release_below(struct vfs *v, const struct vfs_ctx *ctx,
 		if (moved && inode_key(v, i, key) == 0) {
 			struct writeback *wb = inode_staged(v, i);
 
-			learn_version(v, ctx, i, key);
 			mutex_lock(&v->lock);
 			snprintf(etag, sizeof(etag), "%s",
 				 i->etag ? i->etag : "");
@@ -530,7 +328,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err)
 		err = stage_note(stage, from->key, to->key, &note);
 	if (!err)
-		err = move_keys(v, ctx, from->key, to->key);
+		err = move_keys(v, ctx, i, from->key, to->key);
 	if (!err) {
 		stage_note_done(stage, note);
 		err = meta_move(v->meta, from->dir->ino, from->name,
@@ -546,7 +344,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 			log_debug("vfs", "the cache cannot forget a folder");
 	}
 	moving(v, false);
-	release_below(v, ctx, &below, !err);
+	release_below(v, &below, !err);
 	inode_put(v, i);
 	return err;
 }

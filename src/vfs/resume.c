@@ -195,7 +195,7 @@ static void finish_move(uint64_t id, void *arg)
 		return;
 	log_info("vfs", "the rename of %s to %s goes on", rec.base_key,
 		 rec.key);
-	if (move_keys(r->v, &ctx, rec.base_key, rec.key) == 0)
+	if (move_keys(r->v, &ctx, NULL, rec.base_key, rec.key) == 0)
 		stage_note_done(r->stage, id);
 	journal_release(&rec);
 }
