@@ -120,6 +120,7 @@ struct vfs {
 	struct removals *removals; /* NULL: read-only */
 	uint64_t moves; /* of folders, begun; guarded by lock */
 	unsigned moving; /* under way; guarded by lock */
+	struct list stopped; /* of folders, that failed; guarded by lock */
 };
 
 /* ---- inode.c ---- */

@@ -149,6 +149,10 @@ MUST_CHECK int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx,
 			       const struct meta_rec *rec);
 /* The name leads nowhere, as of now. */
 void name_gone(struct vfs *v, struct inode *dir, const char *name);
+/* Where the name leads is to be asked of R2, and what else dir holds. */
+void name_forget(struct vfs *v, struct inode *dir, const char *name);
+/* All that is known of what lies below dir is to be asked for again. */
+void names_doubt(struct vfs *v, uint64_t dir);
 /* What was begun and orphaned ends: its name leads elsewhere, if gone, or to
  * it as before. Drops the reference; NULL is fine. */
 void name_displaced(struct vfs *v, struct inode *i, bool gone);
@@ -168,13 +172,23 @@ struct moved_inode {
 
 void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 		const char *name);
+/* Those of folders that failed can no longer be repeated. */
+void renames_forget(struct vfs *v);
 
 /* ---- move.c ---- */
 
-/* Moves every key that begins with `from`, a folder's key. The cache learns
- * what R2's copies are called by ETag at the old names, which are to move
- * next, below the inode dir; NULL: it knows none. */
+struct move {
+	const char *from, *to; /* keys of folders */
+	/* Its names in the cache, the old ones, which are to move next, learn
+	 * the ETags of R2's copies; NULL: the cache knows none. */
+	struct inode *dir;
+	bool fresh; /* the first attempt, and there is no folder `to` */
+};
+
+/* Moves every key that begins with `from`. -ENOTEMPTY: an object is at one of
+ * the new keys. After an error it can be called again, and each object is at
+ * its old or its new key, or both. */
 MUST_CHECK int move_keys(struct vfs *v, const struct vfs_ctx *ctx,
-			 struct inode *dir, const char *from, const char *to);
+			 const struct move *m);
 
 #endif

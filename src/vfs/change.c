@@ -22,6 +22,8 @@
 #include "vfs/removal.h"
 #include "vfs/write.h"
 
+enum { DOUBT_NAMES = 16 }; /* looked at at once */
+
 /* ---- requests ---- */
 
 int put_small(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
@@ -69,6 +71,61 @@ void name_gone(struct vfs *v, struct inode *dir, const char *name)
 	if (meta_put(v->meta, dir->ino, name, &rec, NULL) &&
 	    meta_del(v->meta, dir->ino, name))
 		log_debug("vfs", "the cache cannot forget a name");
+}
+
+static void incomplete(struct vfs *v, uint64_t ino)
+{
+	struct inode *dir = inode_get(v, ino);
+
+	if (meta_dir_forget(v->meta, ino))
+		log_debug("vfs", "the cache cannot forget a folder");
+	mutex_lock(&v->lock);
+	if (dir)
+		dir->complete_ns = 0;
+	mutex_unlock(&v->lock);
+	inode_put(v, dir);
+}
+
+void name_forget(struct vfs *v, struct inode *dir, const char *name)
+{
+	if (meta_del(v->meta, dir->ino, name))
+		log_debug("vfs", "the cache cannot forget a name");
+	incomplete(v, dir->ino);
+}
+
+static void name_doubt(struct vfs *v, uint64_t dir, struct meta_entry *e)
+{
+	struct inode *i = inode_get(v, e->rec.ino);
+
+	e->rec.checked_ns = 0;
+	if (meta_put(v->meta, dir, e->name, &e->rec, NULL))
+		log_debug("vfs", "the cache cannot forget a name");
+	mutex_lock(&v->lock);
+	if (i)
+		i->checked_ns = 0;
+	mutex_unlock(&v->lock);
+	inode_put(v, i);
+}
+
+void names_doubt(struct vfs *v, uint64_t dir)
+{
+	struct meta_entry *e = xcalloc(DOUBT_NAMES, sizeof(*e));
+	char after[CACHE_NAME_MAX + 1] = "";
+	int n;
+
+	do {
+		n = meta_list(v->meta, dir, after, e, DOUBT_NAMES);
+		for (int k = 0; k < n; k++) {
+			snprintf(after, sizeof(after), "%s", e[k].name);
+			if (e[k].rec.kind == META_DIR)
+				names_doubt(v, e[k].rec.ino);
+			if (!(e[k].rec.flags & META_STAGED))
+				name_doubt(v, dir, &e[k]);
+			meta_rec_release(&e[k].rec);
+		}
+	} while (n == DOUBT_NAMES);
+	incomplete(v, dir);
+	free(e);
 }
 
 int name_check(struct vfs *v, struct inode *dir, const char *name, bool is_dir)

@@ -3,7 +3,14 @@
  *
  * They are moved page by page: copy up to 1,000 keys, 16 at a time, then
  * delete exactly those that were copied. At every moment each object is at its
- * old or its new key, or both.
+ * old or its new key, or both. When a copy fails, those of the same page are
+ * deleted: what did not work shows as little as can be.
+ *
+ * A copy replaces nothing. What is there already may be a copy of ours: of an
+ * attempt that a crash ended, or that never got an answer. It is one if the
+ * ETag and the metadata are the same; R2 gives the copy of an object that was
+ * uploaded in parts another ETag, so then there must be metadata, which has a
+ * time in nanoseconds in it if r2fs wrote the object.
  *
  * R2 gives the copy of an object that was uploaded in parts another ETag. Its
  * content is the same, so the cache is told of the new name for it: what is
@@ -22,13 +29,14 @@
 enum { COPIES = 16 };
 
 struct copy {
-	bool done;
-	struct store_etag etag; /* of the new object */
+	bool done; /* the object is at its new key, too */
+	bool made; /* by this page */
+	struct store_etag etag; /* of the new object, if made */
 };
 
 struct page {
 	struct vfs *v;
-	const char *from, *to;
+	const struct move *move;
 	const struct store_list *list;
 	struct copy *copies; /* one for each entry of the list */
 	struct mutex lock;
@@ -37,10 +45,10 @@ struct page {
 	int error; /* guarded by lock: the first */
 };
 
-static void page_init(struct page *p, struct vfs *v, const char *from,
-		      const char *to, const struct store_list *list)
+static void page_init(struct page *p, struct vfs *v, const struct move *m,
+		      const struct store_list *list)
 {
-	*p = (struct page){ .v = v, .from = from, .to = to, .list = list };
+	*p = (struct page){ .v = v, .move = m, .list = list };
 	p->copies = xcalloc(list->n + 1, sizeof(*p->copies));
 	mutex_init(&p->lock);
 	cond_init(&p->changed);
@@ -59,27 +67,105 @@ struct copy_job {
 	struct store_req req;
 	struct page *page;
 	unsigned index;
+	struct store_attr there; /* what was at the new key before us */
 	char key[STORE_KEY_MAX + 1];
 };
+
+static void copy_end(struct copy_job *j, int err)
+{
+	struct page *p = j->page;
+
+	mutex_lock(&p->lock);
+	if (err && err != -ENOENT && !p->error)
+		p->error = err;
+	p->flying--;
+	cond_broadcast(&p->changed);
+	mutex_unlock(&p->lock);
+	store_req_release(&j->req);
+	store_meta_release(&j->there.meta);
+	free(j);
+}
+
+static bool same_pairs(const struct store_meta *a, const struct store_meta *b)
+{
+	for (unsigned i = 0; i < a->n; i++) {
+		const char *value = store_meta_get(b, a->pairs[i].name);
+
+		if (!value || strcmp(value, a->pairs[i].value) != 0)
+			return false;
+	}
+	return a->n == b->n;
+}
+
+/* Is what lies at the new key a copy of what lies at the old one? */
+static bool is_copy(const struct move *m, const struct store_attr *there,
+		    const struct store_attr *here)
+{
+	bool parts = strchr(here->etag.s, '-') && !m->fresh;
+
+	return here->size == there->size &&
+	       same_pairs(&here->meta, &there->meta) &&
+	       (strcmp(here->etag.s, there->etag.s) == 0 ||
+		(parts && here->meta.n));
+}
+
+static void head(struct copy_job *j, const char *key,
+		 void (*done)(struct store_req *req))
+{
+	store_req_release(&j->req);
+	store_req_init(&j->req, STORE_HEAD);
+	j->req.key = key;
+	j->req.done = done;
+	store_submit(j->page->v->config.store, &j->req);
+}
+
+static void old_seen(struct store_req *req)
+{
+	struct copy_job *j = container_of(req, struct copy_job, req);
+	const struct move *m = j->page->move;
+	int err = req->error;
+
+	if (!err && is_copy(m, &j->there, &req->attr)) {
+		j->page->copies[j->index].done = true;
+	} else if (!err) {
+		log_error("vfs", "rename of %s to %s: %s is there already",
+			  m->from, m->to, j->key);
+		err = -ENOTEMPTY;
+	}
+	copy_end(j, err);
+}
+
+static void new_seen(struct store_req *req)
+{
+	struct copy_job *j = container_of(req, struct copy_job, req);
+
+	if (req->error) {
+		copy_end(j, req->error == -ENOENT ? -EAGAIN : req->error);
+		return;
+	}
+	j->there = req->attr;
+	memset(&req->attr, 0, sizeof(req->attr));
+	head(j, j->page->list->entries[j->index].name, old_seen);
+}
 
 static void copy_done(struct store_req *req)
 {
 	struct copy_job *j = container_of(req, struct copy_job, req);
-	struct copy *c = &j->page->copies[j->index];
-	struct page *p = j->page;
 
-	mutex_lock(&p->lock);
-	if (!req->error) {
-		c->done = true;
-		c->etag = req->attr.etag;
-	} else if (req->error != -ENOENT && !p->error) {
-		p->error = req->error;
+	if (req->error == -EEXIST) {
+		head(j, j->key, new_seen);
+		return;
 	}
-	p->flying--;
-	cond_broadcast(&p->changed);
-	mutex_unlock(&p->lock);
-	store_req_release(req);
-	free(j);
+	if (!req->error)
+		j->page->copies[j->index] =
+			(struct copy){ true, true, req->attr.etag };
+	copy_end(j, req->error);
+}
+
+/* The marker of the folder itself: a folder may take an empty one's place. */
+static bool is_marker(const struct page *p, unsigned index)
+{
+	return strcmp(p->list->entries[index].name, p->move->from) == 0;
 }
 
 static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
@@ -90,7 +176,9 @@ static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
 				       .etag = e->etag.s,
 				       .cid = meta_new_cid(p->v->meta),
 				       .size = e->size };
-	struct writeback_target t = { .key = to, .cid = base.cid };
+	struct writeback_target t = { .key = to,
+				      .create = true,
+				      .cid = base.cid };
 	struct writeback_result r;
 	struct writeback *wb;
 	int err = writeback_create(p->v->config.writebacks, &base, &wb);
@@ -104,8 +192,8 @@ static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
 	writeback_discard(wb);
 	writeback_put(wb);
 	if (!err)
-		p->copies[index] = (struct copy){ true, r.etag };
-	return err;
+		p->copies[index] = (struct copy){ true, true, r.etag };
+	return err == -EEXIST ? -ENOTEMPTY : err;
 }
 
 static void copy_small(struct page *p, unsigned index, const char *to)
@@ -125,6 +213,7 @@ static void copy_small(struct page *p, unsigned index, const char *to)
 	j->req.key = j->key;
 	j->req.source_key = e->name;
 	j->req.source_if_match = e->etag.s[0] ? e->etag.s : NULL;
+	j->req.if_absent = !is_marker(p, index);
 	j->req.done = copy_done;
 	store_submit(p->v->config.store, &j->req);
 }
@@ -132,12 +221,12 @@ static void copy_small(struct page *p, unsigned index, const char *to)
 static int target_key(const struct page *p, unsigned index,
 		      char ret[STORE_KEY_MAX + 1])
 {
-	const char *rest = p->list->entries[index].name + strlen(p->from);
-	size_t n = strlen(p->to);
+	const char *rest = p->list->entries[index].name + strlen(p->move->from);
+	size_t n = strlen(p->move->to);
 
 	if (n + strlen(rest) > STORE_KEY_MAX)
 		return -ENAMETOOLONG;
-	memcpy(ret, p->to, n);
+	memcpy(ret, p->move->to, n);
 	strcpy(ret + n, rest);
 	return 0;
 }
@@ -170,30 +259,65 @@ static int copy_page(struct page *p, const struct vfs_ctx *ctx)
 }
 
 /* The error of the first key that is not deleted. */
-static int delete_old(struct page *p, const struct vfs_ctx *ctx)
+static int delete_keys(struct vfs *v, const struct vfs_ctx *ctx,
+		       const char **keys, unsigned n)
 {
-	const char **keys = xcalloc(p->list->n + 1, sizeof(*keys));
-	int *errors = xcalloc(p->list->n + 1, sizeof(*errors));
+	int *errors = xcalloc(n + 1, sizeof(*errors));
 	struct store_req req;
 	int err = 0;
 
 	store_req_init(&req, STORE_DELETE_MANY);
-	for (unsigned i = 0; i < p->list->n; i++)
-		if (p->copies[i].done)
-			keys[req.nkeys++] = p->list->entries[i].name;
 	req.keys = keys;
+	req.nkeys = n;
 	req.key_errors = errors;
-	if (req.nkeys)
-		err = store_call(p->v->config.store, &req, ctx->interrupt);
+	if (n)
+		err = store_call(v->config.store, &req, ctx->interrupt);
 	if (!err && req.nfailed)
 		log_error("vfs", "%u of %u keys could not be deleted: %s",
-			  req.nfailed, req.nkeys, req.why);
-	for (unsigned i = 0; i < req.nkeys && !err; i++)
+			  req.nfailed, n, req.why);
+	for (unsigned i = 0; i < n && !err; i++)
 		err = errors[i];
 	store_req_release(&req);
 	free(errors);
+	return err;
+}
+
+static int delete_old(struct page *p, const struct vfs_ctx *ctx)
+{
+	const char **keys = xcalloc(p->list->n + 1, sizeof(*keys));
+	unsigned n = 0;
+	int err;
+
+	for (unsigned i = 0; i < p->list->n; i++)
+		if (p->copies[i].done)
+			keys[n++] = p->list->entries[i].name;
+	err = delete_keys(p->v, ctx, keys, n);
 	free(keys);
 	return err;
+}
+
+/* The copies made by a page that failed. The marker of a folder that was there
+ * before stays: it is no longer that folder's own, but the folder is. */
+static void delete_new(struct page *p)
+{
+	const struct vfs_ctx ctx = { 0 };
+	const char **keys = xcalloc(p->list->n + 1, sizeof(*keys));
+	char *space = xmalloc(p->list->n * (size_t)(STORE_KEY_MAX + 1) + 1);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->list->n; i++) {
+		char *key = space + n * (size_t)(STORE_KEY_MAX + 1);
+
+		if (!p->copies[i].made ||
+		    (is_marker(p, i) && !p->move->fresh) ||
+		    target_key(p, i, key))
+			continue;
+		keys[n++] = key;
+	}
+	if (delete_keys(p->v, &ctx, keys, n))
+		log_error("vfs", "copies are left in %s", p->move->to);
+	free(space);
+	free(keys);
 }
 
 /* ---- what the cache knows of them ---- */
@@ -225,7 +349,7 @@ static int find_below(struct vfs *v, uint64_t dir, char *path, char **name,
 	return meta_get(v->meta, *parent, path, ret);
 }
 
-static void learn_etag(struct page *p, struct inode *dir, unsigned index)
+static void learn_etag(struct page *p, unsigned index)
 {
 	const struct store_entry *e = &p->list->entries[index];
 	char path[STORE_KEY_MAX + sizeof(VFS_OBJECT_SUFFIX)];
@@ -235,8 +359,8 @@ static void learn_etag(struct page *p, struct inode *dir, unsigned index)
 	struct inode *i;
 	char *name;
 
-	snprintf(path, sizeof(path), "%s", e->name + strlen(p->from));
-	if (find_below(p->v, dir->ino, path, &name, &parent, &rec))
+	snprintf(path, sizeof(path), "%s", e->name + strlen(p->move->from));
+	if (find_below(p->v, p->move->dir->ino, path, &name, &parent, &rec))
 		return;
 	if (strcmp(rec.etag, e->etag.s) != 0) {
 		meta_rec_release(&rec);
@@ -256,61 +380,61 @@ static void learn_etag(struct page *p, struct inode *dir, unsigned index)
 	meta_rec_release(&rec);
 }
 
-static void learn_etags(struct page *p, struct inode *dir)
+static void learn_etags(struct page *p)
 {
 	for (unsigned i = 0; i < p->list->n; i++) {
 		const char *etag = p->copies[i].etag.s;
 
 		if (etag[0] && strcmp(etag, p->list->entries[i].etag.s) != 0)
-			learn_etag(p, dir, i);
+			learn_etag(p, i);
 	}
 }
 
 /* ---- all of them ---- */
 
 static int move_page(struct vfs *v, const struct vfs_ctx *ctx,
-		     struct inode *dir, const char *from, const char *to,
-		     const struct store_list *list)
+		     const struct move *m, const struct store_list *list)
 {
 	struct page p;
 	int err;
 
-	page_init(&p, v, from, to, list);
+	page_init(&p, v, m, list);
 	err = copy_page(&p, ctx);
-	if (!err)
+	if (err)
+		delete_new(&p);
+	else
 		err = delete_old(&p, ctx);
-	if (!err && dir)
-		learn_etags(&p, dir);
+	if (!err && m->dir)
+		learn_etags(&p);
 	page_release(&p);
 	return err;
 }
 
-int move_keys(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
-	      const char *from, const char *to)
+int move_keys(struct vfs *v, const struct vfs_ctx *ctx, const struct move *m)
 {
 	unsigned long long moved = 0;
 	char *token = NULL;
 	bool more = true;
-	int err = removal_wait_below(v, ctx, from);
+	int err = removal_wait_below(v, ctx, m->from);
 
 	if (!err)
-		err = removal_wait_below(v, ctx, to);
+		err = removal_wait_below(v, ctx, m->to);
 	while (more && !err) {
 		struct store_req req;
 
 		store_req_init(&req, STORE_LIST);
-		req.prefix = from;
+		req.prefix = m->from;
 		req.token = token;
 		err = store_call(v->config.store, &req, ctx->interrupt);
 		if (!err)
-			err = move_page(v, ctx, dir, from, to, &req.list);
+			err = move_page(v, ctx, m, &req.list);
 		moved += err ? 0 : req.list.n;
 		more = !err && req.list.truncated;
 		free(token);
 		token = more ? xstrdup(req.list.next_token) : NULL;
 		if (more || moved > STORE_LIST_MAX)
 			log_info("vfs", "rename of %s to %s: %llu keys moved",
-				 from, to, moved);
+				 m->from, m->to, moved);
 		store_req_release(&req);
 	}
 	free(token);
@@ -318,6 +442,6 @@ int move_keys(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		log_error("vfs",
 			  "rename of %s to %s stopped after %llu keys: %s; the "
 			  "others are still in %s: repeat the rename",
-			  from, to, moved, strerror(-err), from);
+			  m->from, m->to, moved, strerror(-err), m->from);
 	return err;
 }

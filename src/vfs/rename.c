@@ -304,12 +304,106 @@ static void moving(struct vfs *v, bool begins)
 	mutex_unlock(&v->lock);
 }
 
+/* ---- folders ---- */
+
+/* A rename that failed and may be repeated. */
+struct stopped {
+	struct list link; /* vfs.stopped */
+	char *from, *to; /* keys */
+};
+
+static void stopped_free(struct stopped *s)
+{
+	free(s->from);
+	free(s->to);
+	free(s);
+}
+
+void renames_forget(struct vfs *v)
+{
+	list_for_each_safe(n, tmp, &v->stopped)
+		stopped_free(list_entry(n, struct stopped, link));
+	list_init(&v->stopped);
+}
+
+/* Was this rename begun, and did it fail? take: it is no longer known. */
+static bool stopped(struct vfs *v, const struct side *from,
+		    const struct side *to, bool take)
+{
+	struct stopped *found = NULL;
+
+	mutex_lock(&v->lock);
+	list_for_each(n, &v->stopped) {
+		struct stopped *s = list_entry(n, struct stopped, link);
+
+		if (strcmp(s->from, from->key) == 0 &&
+		    strcmp(s->to, to->key) == 0)
+			found = s;
+	}
+	if (found && take)
+		list_del(&found->link);
+	mutex_unlock(&v->lock);
+	if (found && take)
+		stopped_free(found);
+	return found;
+}
+
+static void note_stopped(struct vfs *v, const struct side *from,
+			 const struct side *to)
+{
+	struct stopped *s = xcalloc(1, sizeof(*s));
+
+	s->from = xstrdup(from->key);
+	s->to = xstrdup(to->key);
+	mutex_lock(&v->lock);
+	list_add_tail(&v->stopped, &s->link);
+	mutex_unlock(&v->lock);
+}
+
+/* Some keys may have moved. */
+static void folder_torn(struct vfs *v, struct inode *i, const struct side *to)
+{
+	names_doubt(v, i->ino);
+	if (to->exists)
+		names_doubt(v, to->rec.ino);
+	else
+		name_forget(v, to->dir, to->name);
+}
+
+static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *i, const struct side *from,
+		       const struct side *to)
+{
+	struct stage *stage = writebacks_stage(v->config.writebacks);
+	bool again = stopped(v, from, to, true);
+	const struct move m = { .from = from->key,
+				.to = to->key,
+				.dir = i,
+				.fresh = !again && !to->exists };
+	uint64_t note;
+	int err = stage_note(stage, from->key, to->key, &note);
+
+	if (err)
+		return err;
+	err = move_keys(v, ctx, &m);
+	stage_note_done(stage, note);
+	if (err) {
+		note_stopped(v, from, to);
+		folder_torn(v, i, to);
+		return err;
+	}
+	err = meta_move(v->meta, from->dir->ino, from->name, to->dir->ino,
+			to->name, clock_wall_ns());
+	inode_move(v, i, to->dir, to->name);
+	if (again)
+		names_doubt(v, i->ino);
+	return err;
+}
+
 static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		      const struct side *from, const struct side *to)
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
-	struct stage *stage = writebacks_stage(v->config.writebacks);
-	uint64_t note = 0;
 	struct below below;
 	int err = folder_flush(v, ctx, i), held;
 
@@ -326,23 +420,7 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 
 	moving(v, true);
 	if (!err)
-		err = stage_note(stage, from->key, to->key, &note);
-	if (!err)
-		err = move_keys(v, ctx, i, from->key, to->key);
-	if (!err) {
-		stage_note_done(stage, note);
-		err = meta_move(v->meta, from->dir->ino, from->name,
-				to->dir->ino, to->name, clock_wall_ns());
-		inode_move(v, i, to->dir, to->name);
-	} else {
-		if (note)
-			stage_note_done(stage, note);
-		mutex_lock(&v->lock);
-		i->complete_ns = 0;
-		mutex_unlock(&v->lock);
-		if (meta_dir_forget(v->meta, i->ino))
-			log_debug("vfs", "the cache cannot forget a folder");
-	}
+		err = move_folder(v, ctx, i, from, to);
 	moving(v, false);
 	release_below(v, &below, !err);
 	inode_put(v, i);
@@ -371,6 +449,8 @@ static int check_kinds(struct vfs *v, const struct vfs_ctx *ctx,
 		return 0;
 	if (dir != (to->rec.kind == META_DIR))
 		return dir ? -ENOTDIR : -EISDIR;
+	if (dir && stopped(v, from, to, false))
+		return 0;
 	return dir ? folder_is_empty(v, ctx, to->dir, to->name, &to->rec) : 0;
 }
 
@@ -386,11 +466,11 @@ static int rename_resolved(struct vfs *v, const struct vfs_ctx *ctx,
 		return -EEXIST;
 	if (ctx->nowait)
 		return -EAGAIN;
-	err = check_kinds(v, ctx, from, to);
-	if (!err)
-		err = inode_child_key(v, from->dir, from->name, dir, from->key);
+	err = inode_child_key(v, from->dir, from->name, dir, from->key);
 	if (!err)
 		err = inode_child_key(v, to->dir, to->name, dir, to->key);
+	if (!err)
+		err = check_kinds(v, ctx, from, to);
 	if (err)
 		return err;
 	if (from->rec.flags & META_SHADOWED)

@@ -185,17 +185,35 @@ static void resume_one(uint64_t id, void *arg)
 	}
 }
 
+static void forget_folder(struct vfs *v, const char *of)
+{
+	char *key = xstrdup(of), *name;
+	struct inode *dir;
+
+	key[strlen(key) - 1] = 0;
+	dir = key_walk(v, key, &name);
+	if (dir)
+		name_forget(v, dir, name);
+	inode_put(v, dir);
+	free(key);
+}
+
 static void finish_move(uint64_t id, void *arg)
 {
 	const struct vfs_ctx ctx = { 0 };
 	struct resume *r = arg;
 	struct journal_rec rec;
+	struct move m = { .fresh = false };
 
 	if (stage_read_note(r->stage, id, &rec))
 		return;
 	log_info("vfs", "the rename of %s to %s goes on", rec.base_key,
 		 rec.key);
-	if (move_keys(r->v, &ctx, NULL, rec.base_key, rec.key) == 0)
+	m.from = rec.base_key;
+	m.to = rec.key;
+	forget_folder(r->v, m.from);
+	forget_folder(r->v, m.to);
+	if (move_keys(r->v, &ctx, &m) == 0)
 		stage_note_done(r->stage, id);
 	journal_release(&rec);
 }

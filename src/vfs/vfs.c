@@ -10,6 +10,7 @@
 #include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/scan.h"
+#include "vfs/write.h"
 
 static bool inode_equal(const struct map_node *n, const void *key)
 {
@@ -39,6 +40,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	cond_init(&v->owed_changed);
 	cond_init(&v->inode_free);
 	list_init(&v->owed);
+	list_init(&v->stopped);
 	map_init(&v->inodes, inode_equal);
 	map_init(&v->flights, flight_equal);
 	if (config->writebacks)
@@ -67,6 +69,7 @@ void vfs_destroy(struct vfs *v)
 	removals_destroy(v->removals);
 	ahead_destroy(v->ahead);
 	offline_destroy(v->offline);
+	renames_forget(v);
 	map_each(&v->inodes, free_inode, v);
 	map_release(&v->inodes);
 	map_release(&v->flights);

@@ -1,11 +1,14 @@
 """Renaming: what it costs, and what is where when R2 refuses, somebody else
 writes meanwhile, or the daemon dies."""
 
+import concurrent.futures
 import errno
 import os
+import threading
+import time
 import unittest
 
-from harness import BUCKET, Case, drop_kernel_cache, wait_until
+from harness import BUCKET, Case, drop_kernel_cache, run, wait_until
 
 
 class Renaming(Case):
@@ -169,6 +172,202 @@ class InParts(Renaming):
         os.close(fd)
         self.assertEqual(self.body("e/three"),
                          b"".join(self.parts[:2]) + b"END")
+
+
+class Folders(Renaming):
+    def fill(self, n, *options):
+        self.names = [f"s{i % 3}/f{i:04}" for i in range(n)]
+        self.server.put(f"p/d/{self.names[0]}")
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: self.server.put(
+                f"p/d/{name}", name.encode()), self.names))
+        self.m = self.mount("--metadata-ttl", "600", *options)
+        self.m.expected_errors = True
+        for root, _, _ in os.walk(f"{self.m.path}/p"):
+            os.listdir(root)
+
+    def log(self):
+        with open(self.m.log) as f:
+            return f.read()
+
+    def stopped(self, error, rules=""):
+        self.server.faults(rules)
+        with self.assertRaises(OSError) as e:
+            self.rename("p/d", "p/e")
+        self.assertEqual(e.exception.errno, error)
+        self.server.faults("")
+
+    def shown(self, top):
+        os.listdir(os.path.dirname(f"{self.m.path}/{top}"))
+        path = f"{self.m.path}/{top}"
+        return sorted(os.path.relpath(f"{root}/{name}", path)
+                      for root, _, names in os.walk(path) for name in names)
+
+    def stored(self, top):
+        return [k[len(top) + 1:] for k in self.keys(f"{top}/")]
+
+    def assert_all_moved(self):
+        self.assertEqual(os.listdir(f"{self.m.path}/p"), ["e"])
+        self.assertEqual(self.stored("p/d"), [])
+        self.assertEqual(self.stored("p/e"), sorted(self.names))
+        self.assertEqual(self.shown("p/e"), sorted(self.names))
+        self.assertEqual(self.m.read(f"p/e/{self.names[1]}"),
+                         self.names[1].encode())
+
+
+class Costs(Folders):
+    def test_two_pages(self):
+        self.fill(1500)
+        n = self.counted(lambda: self.rename("p/d", "p/e"))
+        self.assertEqual(n, {"LIST": 2, "COPY": 1500, "DELETES": 2})
+        for moved in (1000, 1500):
+            self.assertIn(f"rename of p/d/ to p/e/: {moved} keys moved",
+                          self.log())
+        self.assertEqual(self.counted(self.assert_shown), {"GET": 1})
+        self.assert_all_moved()
+
+    def assert_shown(self):
+        self.assertEqual(self.shown("p/e"), sorted(self.names))
+        self.m.read(f"p/e/{self.names[7]}")
+
+    def test_mv(self):
+        self.fill(2000)
+        n = self.counted(lambda: run("mv", f"{self.m.path}/p/d",
+                                     f"{self.m.path}/p/e"))
+        self.assertEqual(n, {"LIST": 2, "COPY": 2000, "DELETES": 2})
+        self.assert_all_moved()
+
+    def test_sixteen_at_a_time(self):
+        self.fill(100)
+        self.server.reset()
+        self.server.latency(50)
+        self.rename("p/d", "p/e")
+        self.assertEqual(self.server.stats()["concurrent_max"], 16)
+        self.server.latency(0)
+        self.assert_all_moved()
+
+
+class Crash(Folders):
+    """The next mount goes on, and shows no name where it is not."""
+
+    def crash(self, rules, copies):
+        self.server.reset()
+        self.server.faults(rules)
+        t = threading.Thread(target=self.quietly_rename)
+        t.start()
+        wait_until(lambda: self.ops().get("COPY", 0) >= copies)
+        time.sleep(0.5)
+        self.m.crash()
+        t.join()
+        self.server.faults("")
+
+    def quietly_rename(self):
+        try:
+            self.rename("p/d", "p/e")
+        except OSError:
+            pass
+
+    def test_while_copying(self):
+        self.fill(40, "--metadata-ttl", "indefinite")
+        self.m.read(f"p/d/{self.names[5]}")
+        self.crash("op=COPY skip=20 action=delay:3000", 20)
+        self.assertEqual(self.stored("p/d"), sorted(self.names))
+        self.assertIn(len(self.stored("p/e")), range(20, 40))
+        self.m.start()
+        self.assertIn("the rename of p/d/ to p/e/ goes on", self.log())
+        self.assert_all_moved()
+
+    def test_in_the_second_page(self):
+        self.fill(1100)
+        self.crash("op=COPY skip=1050 action=delay:3000", 1050)
+        self.assertEqual(len(self.stored("p/d")), 100)
+        self.m.start()
+        self.assert_all_moved()
+
+    def test_objects_in_parts(self):
+        self.fill(3)
+        self.names.append("big")
+        m = self.s3.create_multipart_upload(
+            Bucket=BUCKET, Key="p/d/big", Metadata={"mtime": "7.000000003"})
+        part = {"Bucket": BUCKET, "Key": "p/d/big", "UploadId": m["UploadId"]}
+        etag = self.s3.upload_part(Body=b"big", PartNumber=1, **part)["ETag"]
+        self.s3.complete_multipart_upload(MultipartUpload={"Parts": [
+            {"PartNumber": 1, "ETag": etag}]}, **part)
+        self.crash("op=DELETES action=delay:3000\n"
+                   "op=DELETES action=drop", 4)
+        self.assertEqual(len(self.keys()), 8)
+        self.m.start()
+        self.assert_all_moved()
+
+    def test_what_somebody_stored_meanwhile_stays(self):
+        self.fill(10)
+        self.crash("op=COPY skip=2 action=delay:3000\n"
+                   "op=COPY skip=2 action=drop", 2)
+        missing = sorted(set(self.names) - set(self.stored("p/e")))
+        self.server.put(f"p/e/{missing[0]}", b"theirs")
+        self.m.start()
+        self.assertIn(f"p/e/{missing[0]} is there already", self.log())
+        self.assertEqual(self.body(f"p/e/{missing[0]}"), b"theirs")
+        self.assertEqual(self.body(f"p/d/{missing[0]}"), missing[0].encode())
+        self.assertEqual(sorted(os.listdir(f"{self.m.path}/p")), ["d", "e"])
+        self.m.unmount()
+        self.s3.delete_object(Bucket=BUCKET, Key=f"p/e/{missing[0]}")
+        self.m.start()
+        self.assert_all_moved()
+
+
+class Stopped(Folders):
+    """A folder's rename that fails on its way."""
+
+    def test_of_a_page_nothing_moves(self):
+        self.fill(40)
+        self.stopped(errno.EACCES, "op=COPY skip=20 action=status:403")
+        self.assertEqual(self.stored("p/e"), [])
+        self.assertEqual(os.listdir(f"{self.m.path}/p"), ["d"])
+        self.assertEqual(self.shown("p/d"), sorted(self.names))
+        for name in self.names:
+            self.assertEqual(self.m.read(f"p/d/{name}"), name.encode())
+        self.rename("p/d", "p/e")
+        self.assert_all_moved()
+
+    def test_after_a_page_it_can_be_repeated(self):
+        self.fill(1200)
+        self.stopped(errno.EACCES, "op=COPY skip=1100 action=status:403")
+        self.assertEqual(len(self.stored("p/d")), 200)
+        self.assertEqual(self.shown("p/d"), self.stored("p/d"))
+        self.assertEqual(self.shown("p/e"), self.stored("p/e"))
+        for name in self.names[::100]:
+            there = "p/e" if name in self.shown("p/e") else "p/d"
+            self.assertEqual(self.m.read(f"{there}/{name}"), name.encode())
+        self.rename("p/d", "p/e")
+        self.assert_all_moved()
+
+    def test_of_unknown_outcome(self):
+        self.fill(40, "--deadline", "2")
+        self.server.put("p/d/s0/f0000", b"with", Metadata={"mtime": "7.3"})
+        self.stopped(errno.ECONNRESET,
+                     "op=COPY,HEAD key=p/e/s0/f0000 action=lost")
+        self.assertEqual(self.stored("p/e"), ["s0/f0000"])
+        self.rename("p/d", "p/e")
+        self.assert_all_moved()
+
+    def test_nothing_of_others_is_replaced(self):
+        self.fill(40)
+        self.server.put("p/e/s1/f0001", b"theirs")
+        self.stopped(errno.ENOTEMPTY)
+        self.assertEqual(self.stored("p/e"), ["s1/f0001"])
+        self.assertEqual(self.body("p/e/s1/f0001"), b"theirs")
+        self.assertEqual(self.stored("p/d"), sorted(self.names))
+        self.assertEqual(self.shown("p/d"), sorted(self.names))
+        self.assertEqual(self.shown("p/e"), ["s1/f0001"])
+        os.unlink(f"{self.m.path}/p/e/s1/f0001")
+        self.rename("p/d", "p/e")
+        self.assert_all_moved()
+
+    def test_what_was_made_since_is_not_empty(self):
+        self.fill(40)
+        os.makedirs(f"{self.m.path}/p/e/x")
+        self.stopped(errno.ENOTEMPTY)
 
 
 if __name__ == "__main__":
