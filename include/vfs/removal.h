@@ -42,6 +42,11 @@ void removals_destroy(struct removals *r); /* removals_stop was called */
 MUST_CHECK int removal_add(struct vfs *v, const struct vfs_ctx *ctx,
 			   const char *key, const char *etag);
 
+/* Would a removal now be gathered with those before it? */
+bool removal_in_burst(struct vfs *v);
+/* A question was asked between two removals: its time does not part them. */
+void removal_asked(struct vfs *v);
+
 /* Returns when no removal of `key` is under way; removal_wait_below, of any
  * key that begins with it. -EAGAIN with nowait; what the attempt it waited for
  * met, if that failed. Costs nothing while nothing is under way. */

@@ -720,20 +720,32 @@ static int local_names(struct vfs *v, uint64_t ino)
 	return live ? -ENOTEMPTY : 0;
 }
 
-/* A folder listed to its end needs no further look: removing its marker takes
- * no object of anybody away. */
+/* Removing a marker takes no object of anybody away, but a folder that is gone
+ * here, and holds what another client has put there, would be a lie: so R2 is
+ * asked, except in the middle of a burst (rm -r) about a folder of which it
+ * has just said what is in it. */
 static int check_empty(struct vfs *v, const struct vfs_ctx *ctx,
-		       struct inode *i, const char *key, bool *marker)
+		       struct inode *i, const char *key, bool burst,
+		       bool *marker)
 {
+	int err = 0;
+
 	*marker = true;
 	mutex_lock(&v->lock);
 	bool complete = ttl_left(i->complete_ns, v->config.metadata_ttl_ns) > 0;
+	bool fresh = ttl_left(i->complete_ns, v->config.negative_ttl_ns) > 0;
 	bool staged = i->staged > 0;
 	mutex_unlock(&v->lock);
 	if (staged)
 		return -ENOTEMPTY;
-	return complete ? local_names(v, i->ino) :
-			  has_objects(v, ctx, key, marker);
+	if (complete)
+		err = local_names(v, i->ino);
+	if (err || (burst && complete && fresh))
+		return err;
+	err = has_objects(v, ctx, key, marker);
+	if (err == -ENOTEMPTY)
+		incomplete(v, i->ino);
+	return err;
 }
 
 int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
@@ -745,7 +757,7 @@ int folder_is_empty(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	int err = inode_child_key(v, dir, name, true, key);
 
 	if (!err)
-		err = check_empty(v, ctx, i, key, &marker);
+		err = check_empty(v, ctx, i, key, false, &marker);
 	inode_put(v, i);
 	return err;
 }
@@ -756,11 +768,12 @@ static int rmdir_name(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	char key[STORE_KEY_MAX + 1];
 	struct inode *i = inode_from_rec(v, dir, name, rec);
-	bool marker = true;
+	bool marker = true, burst = removal_in_burst(v);
 	int err = inode_child_key(v, dir, name, true, key);
 
 	if (!err)
-		err = check_empty(v, ctx, i, key, &marker);
+		err = check_empty(v, ctx, i, key, burst, &marker);
+	removal_asked(v);
 	if (!err)
 		folder_quiet(v, i);
 	if (!err && marker)

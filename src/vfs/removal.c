@@ -251,7 +251,7 @@ static bool ascii(const char *s)
 	return !*s;
 }
 
-/* Is this one of many in a row? */
+/* Would one now be one of many in a row? */
 static bool in_burst_locked(struct removals *r)
 {
 	int64_t now = (int64_t)clock_mono_ns();
@@ -259,7 +259,26 @@ static bool in_burst_locked(struct removals *r)
 	if (now - r->last_ns > REMOVAL_BURST_MS * 1000000ll)
 		r->row = 0;
 	r->last_ns = now;
-	return r->row++ >= REMOVAL_DIRECT;
+	return r->row >= REMOVAL_DIRECT;
+}
+
+bool removal_in_burst(struct vfs *v)
+{
+	struct removals *r = v->removals;
+
+	mutex_lock(&r->lock);
+	bool burst = in_burst_locked(r);
+	mutex_unlock(&r->lock);
+	return burst;
+}
+
+void removal_asked(struct vfs *v)
+{
+	struct removals *r = v->removals;
+
+	mutex_lock(&r->lock);
+	r->last_ns = (int64_t)clock_mono_ns();
+	mutex_unlock(&r->lock);
 }
 
 static int wait_for_room_locked(struct removals *r, const struct vfs_ctx *ctx)
@@ -286,7 +305,9 @@ int removal_add(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 
 	mutex_lock(&r->lock);
 	err = wait_for_room_locked(r, ctx);
-	if (!err && in_burst_locked(r) && !r->ending && ascii(key) &&
+	bool burst = in_burst_locked(r);
+	r->row++;
+	if (!err && burst && !r->ending && ascii(key) &&
 	    !map_find(&r->keys, key_hash(key), key)) {
 		queued = queue_locked(r, key, etag, false) == 0;
 		start_locked(r);

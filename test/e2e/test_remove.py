@@ -1,6 +1,7 @@
 """Removing: how many requests it costs, when R2 has it, and what becomes of it
 when R2 fails or the daemon dies."""
 
+import errno
 import os
 import threading
 import time
@@ -77,6 +78,72 @@ class Counts(Removing):
         os.unlink(f"{self.m.path}/a")
         self.assertEqual(self.keys(), ["b"])
         os.unlink(f"{self.m.path}/b")
+        self.assertEqual(self.keys(), [])
+
+
+class Folders(Removing):
+    """rmdir says the truth of what others put into a folder."""
+
+    def test_made_here_and_filled_by_another(self):
+        self.m = self.mount()
+        os.mkdir(f"{self.m.path}/d")
+        self.fill("d/x")
+        with self.assertRaises(OSError) as e:
+            os.rmdir(f"{self.m.path}/d")
+        self.assertEqual(e.exception.errno, errno.ENOTEMPTY)
+        self.assertEqual(self.keys(), ["d/", "d/x"])
+        self.assertEqual(os.listdir(f"{self.m.path}/d"), ["x"])
+        run("rm", "-r", f"{self.m.path}/d")
+        self.assertEqual(self.keys(), [])
+
+    def test_listed_here_and_filled_by_another(self):
+        self.fill("d/")
+        self.m = self.mount()
+        self.assertEqual(os.listdir(f"{self.m.path}/d"), [])
+        os.mkdir(f"{self.m.path}/e")
+        self.fill("d/x")
+        for fn in (lambda: os.rmdir(f"{self.m.path}/d"),
+                   lambda: os.rename(f"{self.m.path}/e", f"{self.m.path}/d")):
+            with self.assertRaises(OSError) as e:
+                fn()
+            self.assertEqual(e.exception.errno, errno.ENOTEMPTY)
+
+    def test_one_asks(self):
+        self.m = self.mount()
+        os.listdir(self.m.path)
+
+        def make_and_remove():
+            os.mkdir(f"{self.m.path}/d")
+            os.rmdir(f"{self.m.path}/d")
+
+        self.assertEqual(self.counted(make_and_remove),
+                         {"PUT": 1, "LIST": 1, "DELETE": 1})
+        os.mkdir(f"{self.m.path}/d")
+        with open(f"{self.m.path}/d/f", "w") as f:
+            f.write("x")
+
+        def not_empty():
+            with self.assertRaises(OSError):
+                os.rmdir(f"{self.m.path}/d")
+
+        self.assertEqual(self.counted(not_empty), {})
+
+    def test_of_many_the_first_ask(self):
+        self.fill(*[f"t/d{i:02}/f" for i in range(50)])
+        self.m = self.mount("--negative-ttl", "60")
+        for root, _, _ in os.walk(f"{self.m.path}/t"):
+            os.listdir(root)
+        self.server.latency(250)
+
+        def remove():
+            for i in range(50):
+                os.unlink(f"{self.m.path}/t/d{i:02}/f")
+                os.rmdir(f"{self.m.path}/t/d{i:02}")
+
+        n = self.counted(remove)
+        self.assertEqual(n.pop("LIST"), 3)
+        self.assertEqual(n.pop("DELETE"), 4)
+        self.m.unmount()
         self.assertEqual(self.keys(), [])
 
 
