@@ -169,8 +169,10 @@ MUST_CHECK int name_resolve(struct vfs *v, const struct vfs_ctx *ctx,
 /* Same for an inode already in memory. force asks R2 whatever the TTL. */
 MUST_CHECK int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i, bool force);
-/* Stores headers a GET or HEAD has shown of the inode's current version. */
-void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
+/* Stores headers a GET or HEAD has shown of the inode's current version. False:
+ * by them it is no such thing (a link, shown by a listing as a file): the name
+ * has another inode from now on, and i is -ESTALE. */
+bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
 
 /* How long the directory's listing may be believed to be all of it; 0: none */
 int64_t dir_ttl(struct vfs *v, struct inode *dir);

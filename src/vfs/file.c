@@ -359,12 +359,12 @@ static void move_to_new_version(struct task *t)
 }
 
 /* A name known from a listing gets its mode, owner and time from the first
- * GET of its data. */
-static void learn(struct vfs_file *f, struct fill_file *from)
+ * GET of its data. False: it is no file. */
+static bool learn(struct vfs_file *f, struct fill_file *from)
 {
 	struct inode *i = f->inode;
 	struct store_attr attr;
-	bool known;
+	bool known, is_file = true;
 
 	mutex_lock(&f->v->lock);
 	known = i->flags & META_HAS_HEADERS || i->wb || i->unlinked;
@@ -374,15 +374,16 @@ static void learn(struct vfs_file *f, struct fill_file *from)
 		bool same = i->etag && strcmp(i->etag, attr.etag.s) == 0;
 		mutex_unlock(&f->v->lock);
 		if (same) {
-			inode_learn(f->v, i, &attr);
+			is_file = inode_learn(f->v, i, &attr);
 			tell_listener(f->v, i->ino);
 		}
 		store_meta_release(&attr.meta);
 		known = same;
 	}
 	mutex_lock(&f->lock);
-	f->learned |= known;
+	f->learned |= known && is_file;
 	mutex_unlock(&f->lock);
+	return is_file;
 }
 
 enum standing { CURRENT, OVERTAKEN, GONE };
@@ -448,8 +449,8 @@ static void read_done(struct fill_read *fr)
 		tasks_submit(f->v->config.tasks, &r->task);
 		return;
 	}
-	if (from && !wb)
-		learn(f, from);
+	if (from && !wb && !learn(f, from))
+		fr->error = -ESTALE;
 	r->done(r);
 	writeback_put(wb);
 }

@@ -167,21 +167,28 @@ static void put_kind(struct vfs *v, uint64_t dir, const char *name,
 	put_record(v, dir, name, ret);
 }
 
-void inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
+bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
 {
 	struct meta_rec rec;
 	struct place p;
+	bool same;
 
 	if (inode_place(v, i, &p) || !p.parent)
-		return;
+		return true;
 	rec_from_attr(attr, clock_wall_ns(), &rec);
 	if (i->shadowed)
 		rec.flags |= META_SHADOWED;
+	mutex_lock(&v->lock);
+	same = rec_type(v, &rec) == (i->mode & S_IFMT);
+	if (!same)
+		i->checked_ns = 0;
+	mutex_unlock(&v->lock);
 	put_record(v, p.parent->ino, p.name, &rec);
 	if (rec.ino == i->ino)
 		inode_put(v, inode_from_rec(v, p.parent, p.name, &rec));
 	meta_rec_release(&rec);
 	place_put(v, &p);
+	return same;
 }
 
 /* ---- asking ---- */

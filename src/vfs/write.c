@@ -111,8 +111,8 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
 	err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err)
-		inode_learn(v, i, &req.attr);
+	if (!err && !inode_learn(v, i, &req.attr))
+		err = -ESTALE;
 	store_req_release(&req);
 	return err == -ENOENT ? -ESTALE : err;
 }

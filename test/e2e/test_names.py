@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from harness import Case, run
+from harness import BUCKET, Case, run
 
 
 class Names(Case):
@@ -84,6 +84,26 @@ class Names(Case):
         for name in ("nope", "d/nope", "d/x/y", "x" * 256):
             with self.assertRaises(OSError):
                 os.stat(os.path.join(m.path, name))
+
+    def test_a_link_that_a_listing_shows_as_a_file(self):
+        self.server.put("target", b"content")
+        for n in ("read", "written"):
+            self.server.put(n, b"target", Metadata={"mode": "41471"})
+        m = self.mount()
+        os.listdir(m.path)
+        p = run("cp", "-a", f"{m.path}/read", m.dir, check=False)
+        self.assertIn("Stale file handle", p.stderr)
+        run("cp", "-a", f"{m.path}/read", m.dir)
+        self.assertEqual(os.readlink(f"{m.dir}/read"), "target")
+        self.assertEqual(m.read("read"), b"content")
+        self.assertEqual(os.lstat(f"{m.path}/written").st_size, 6)
+        with open(f"{m.path}/written", "ab") as f:
+            f.write(b" more")
+        self.assertEqual(m.read("target"), b"content more")
+        self.assertEqual(os.readlink(f"{m.path}/written"), "target")
+        self.assertEqual(
+            self.server.s3.head_object(Bucket=BUCKET, Key="written")
+            ["ContentLength"], 6)
 
     def test_metadata_of_s3fs_and_rclone(self):
         self.server.put("s3fs", b"1", Metadata={
