@@ -70,6 +70,7 @@ owns 'curl/' src/net/http_curl.c
 owns 'openssl/' src/r2/crypto.c
 owns 'libxml/' src/r2/xml.c
 owns 'lmdb\.h' src/cache/kv.c
+owns 'uninorm\.h' src/vfs/spelling.c
 owns 'fuse' src/fuse/ops.c src/fuse/change.c src/fuse/job.c include/fuse/job.h \
 	src/fuse/session.c include/fuse/nodes.h src/fuse/nodes.c \
 	include/fuse/watch.h src/fuse/watch.c

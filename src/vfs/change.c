@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
+#include "vfs/spelling.h"
 #include "vfs/write.h"
 
 enum { DOUBT_NAMES = 16 }; /* looked at at once */
@@ -337,11 +338,13 @@ int vfs_create(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 	       struct vfs_entry *ret, struct vfs_file **ret_file)
 {
 	struct inode *dir = inode_get(v, parent);
+	char space[CACHE_NAME_MAX + 1];
 	struct meta_rec rec;
 	int err;
 
 	if (!dir)
 		return -ESTALE;
+	name = name_spelling(v, dir, name, space);
 	err = name_check(v, dir, name, false);
 	if (!err)
 		err = resolve_free(v, ctx, dir, name, &rec);
@@ -410,11 +413,13 @@ static int make(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 		const struct thing *t, struct vfs_entry *ret)
 {
 	struct inode *dir = inode_get(v, parent);
+	char space[CACHE_NAME_MAX + 1];
 	struct meta_rec rec;
 	int err;
 
 	if (!dir)
 		return -ESTALE;
+	name = name_spelling(v, dir, name, space);
 	err = name_check(v, dir, name, t->kind == META_DIR);
 	if (!err)
 		err = resolve_free(v, ctx, dir, name, &rec);
@@ -556,10 +561,12 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	     uint64_t parent, const char *name, struct vfs_entry *ret)
 {
 	struct inode *i = inode_get(v, ino), *dir = inode_get(v, parent);
+	char space[CACHE_NAME_MAX + 1];
 	struct meta_rec rec;
 	int err = i && dir ? 0 : -ESTALE;
 
 	if (!err) {
+		name = name_spelling(v, dir, name, space);
 		mutex_lock(&v->lock);
 		if (!i->wb || (!i->nameless && (!i->deferred || i->unlinked)))
 			err = -EPERM;
@@ -646,12 +653,14 @@ static int remove_checked(struct vfs *v, const struct vfs_ctx *ctx,
 				    const struct meta_rec *))
 {
 	struct inode *dir = inode_get(v, parent);
+	char space[CACHE_NAME_MAX + 1];
 	struct meta_rec rec;
 	int64_t ttl;
 	int err;
 
 	if (!dir)
 		return -ESTALE;
+	name = name_spelling(v, dir, name, space);
 	err = name_check(v, dir, name, false);
 	if (!err)
 		err = name_resolve(v, ctx, dir, name, false, &rec, &ttl);

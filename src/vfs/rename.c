@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
+#include "vfs/spelling.h"
 #include "vfs/write.h"
 
 enum { NOREPLACE = 1 /* RENAME_NOREPLACE */ };
@@ -23,6 +24,7 @@ enum { NOREPLACE = 1 /* RENAME_NOREPLACE */ };
 struct side {
 	struct inode *dir;
 	const char *name;
+	char space[CACHE_NAME_MAX + 1]; /* of name */
 	char key[STORE_KEY_MAX + 1];
 	struct meta_rec rec;
 	bool exists;
@@ -432,7 +434,10 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 static int resolve(struct vfs *v, const struct vfs_ctx *ctx, struct side *s)
 {
 	int64_t ttl;
-	int err = name_resolve(v, ctx, s->dir, s->name, false, &s->rec, &ttl);
+	int err;
+
+	s->name = name_spelling(v, s->dir, s->name, s->space);
+	err = name_resolve(v, ctx, s->dir, s->name, false, &s->rec, &ttl);
 
 	s->exists = !err;
 	if (err)

@@ -10,6 +10,7 @@
 #include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/scan.h"
+#include "vfs/spelling.h"
 #include "vfs/write.h"
 
 static bool inode_equal(const struct map_node *n, const void *key)
@@ -141,11 +142,13 @@ int vfs_lookup(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 	       const char *name, struct vfs_entry *ret)
 {
 	struct inode *dir = inode_get(v, parent);
+	char space[CACHE_NAME_MAX + 1];
 	int err;
 
 	memset(ret, 0, sizeof(*ret));
 	if (!dir)
 		return -ESTALE;
+	name = name_spelling(v, dir, name, space);
 	err = lookup(v, ctx, dir, name, ret);
 	mutex_lock(&v->lock);
 	v->stats.lookups += err != -EAGAIN;

@@ -1,6 +1,7 @@
 """Which keys become which names."""
 
 import os
+import unicodedata
 import unittest
 
 from harness import BUCKET, Case, run
@@ -104,6 +105,40 @@ class Names(Case):
         self.assertEqual(
             self.server.s3.head_object(Bucket=BUCKET, Key="written")
             ["ContentLength"], 6)
+
+    def test_two_spellings_are_one_name(self):
+        one, two = (unicodedata.normalize(form, "d\u00e9j\u00e0")
+                    for form in ("NFC", "NFD"))
+        m = self.mount()
+        d = f"{m.path}/d"
+        for a, b in ((one, two), (two, one)):
+            os.mkdir(d)
+            with open(f"{d}/{a}", "w") as f:
+                f.write("first")
+            with self.assertRaises(FileExistsError):
+                open(f"{d}/{b}", "x")
+            with self.assertRaises(FileExistsError):
+                os.mkdir(f"{d}/{b}")
+            with open(f"{d}/{b}", "r+") as f:
+                f.write("second")
+            self.assertEqual(m.read(f"d/{a}"), b"second")
+            self.assertEqual(os.listdir(d), [a])
+            self.assertEqual(os.stat(f"{d}/{a}").st_ino,
+                             os.stat(f"{d}/{b}").st_ino)
+            os.rename(f"{d}/{a}", f"{d}/{b}")
+            self.assertEqual(os.listdir(d), [a])
+            with open(f"{d}/other", "w") as f:
+                f.write("third")
+            os.rename(f"{d}/other", f"{d}/{b}")
+            self.assertEqual(os.listdir(d), [a])
+            self.assertEqual(m.read(f"d/{a}"), b"third")
+            os.unlink(f"{d}/{b}")
+            with self.assertRaises(FileNotFoundError):
+                m.read(f"d/{a}")
+            self.assertEqual(os.listdir(d), [])
+            os.rmdir(d)
+        self.assertEqual(self.server.client().list_objects_v2(
+            Bucket=BUCKET)["KeyCount"], 0)
 
     def test_metadata_of_s3fs_and_rclone(self):
         self.server.put("s3fs", b"1", Metadata={
