@@ -7,10 +7,12 @@
  * deleted: what did not work shows as little as can be.
  *
  * A copy replaces nothing. What is there already may be a copy of ours: of an
- * attempt that a crash ended, or that never got an answer. It is one if the
- * ETag and the metadata are the same; R2 gives the copy of an object that was
- * uploaded in parts another ETag, so then there must be metadata, which has a
- * time in nanoseconds in it if r2fs wrote the object.
+ * attempt that a crash ended, or that never got an answer. It is one if size,
+ * metadata and ETag are the same. R2 gives the copy of an object that was
+ * uploaded in parts another ETag, that of one part; who else stores so much
+ * does it in parts. So where there may have been an earlier attempt, such an
+ * ETag will do; and any, if there is metadata, which has a time in nanoseconds
+ * in it if r2fs wrote the object.
  *
  * R2 gives the copy of an object that was uploaded in parts another ETag. Its
  * content is the same, so the cache is told of the new name for it: what is
@@ -31,7 +33,7 @@ enum { COPIES = 16 };
 struct copy {
 	bool done; /* the object is at its new key, too */
 	bool made; /* by this page */
-	struct store_etag etag; /* of the new object, if made */
+	struct store_etag etag; /* of the new object */
 };
 
 struct page {
@@ -67,6 +69,7 @@ struct copy_job {
 	struct store_req req;
 	struct page *page;
 	unsigned index;
+	bool again; /* there may have been an earlier attempt */
 	struct store_attr there; /* what was at the new key before us */
 	char key[STORE_KEY_MAX + 1];
 };
@@ -98,15 +101,22 @@ static bool same_pairs(const struct store_meta *a, const struct store_meta *b)
 }
 
 /* Is what lies at the new key a copy of what lies at the old one? */
-static bool is_copy(const struct move *m, const struct store_attr *there,
-		    const struct store_attr *here)
+static bool is_copy(const struct store_attr *there,
+		    const struct store_attr *here, bool again)
 {
-	bool parts = strchr(here->etag.s, '-') && !m->fresh;
+	bool parts = again && strchr(here->etag.s, '-') &&
+		     (!strchr(there->etag.s, '-') || here->meta.n);
 
 	return here->size == there->size &&
 	       same_pairs(&here->meta, &there->meta) &&
-	       (strcmp(here->etag.s, there->etag.s) == 0 ||
-		(parts && here->meta.n));
+	       (parts || strcmp(here->etag.s, there->etag.s) == 0);
+}
+
+static int is_taken(const struct move *m, const char *key)
+{
+	log_error("vfs", "rename of %s to %s: %s is there already", m->from,
+		  m->to, key);
+	return -ENOTEMPTY;
 }
 
 static void head(struct copy_job *j, const char *key,
@@ -122,16 +132,13 @@ static void head(struct copy_job *j, const char *key,
 static void old_seen(struct store_req *req)
 {
 	struct copy_job *j = container_of(req, struct copy_job, req);
-	const struct move *m = j->page->move;
 	int err = req->error;
 
-	if (!err && is_copy(m, &j->there, &req->attr)) {
-		j->page->copies[j->index].done = true;
-	} else if (!err) {
-		log_error("vfs", "rename of %s to %s: %s is there already",
-			  m->from, m->to, j->key);
-		err = -ENOTEMPTY;
-	}
+	if (!err && is_copy(&j->there, &req->attr, j->again))
+		j->page->copies[j->index] =
+			(struct copy){ true, false, j->there.etag };
+	else if (!err)
+		err = is_taken(j->page->move, j->key);
 	copy_end(j, err);
 }
 
@@ -140,7 +147,7 @@ static void new_seen(struct store_req *req)
 	struct copy_job *j = container_of(req, struct copy_job, req);
 
 	if (req->error) {
-		copy_end(j, req->error == -ENOENT ? -EAGAIN : req->error);
+		copy_end(j, req->error == -ENOENT ? -ESTALE : req->error);
 		return;
 	}
 	j->there = req->attr;
@@ -153,6 +160,7 @@ static void copy_done(struct store_req *req)
 	struct copy_job *j = container_of(req, struct copy_job, req);
 
 	if (req->error == -EEXIST) {
+		j->again = !j->page->move->fresh || req->attempts > 1;
 		head(j, j->key, new_seen);
 		return;
 	}
@@ -168,17 +176,34 @@ static bool is_marker(const struct page *p, unsigned index)
 	return strcmp(p->list->entries[index].name, p->move->from) == 0;
 }
 
-static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
-		      const char *to)
+static int look(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
+		struct store_attr *ret)
+{
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	err = store_call(v->config.store, &req, ctx->interrupt);
+	*ret = req.attr;
+	memset(&req.attr, 0, sizeof(req.attr));
+	store_req_release(&req);
+	return err;
+}
+
+/* In parts, which say nothing of the metadata. */
+static int copy_in_parts(struct page *p, const struct vfs_ctx *ctx,
+			 unsigned index, const char *to,
+			 const struct store_meta *meta)
 {
 	const struct store_entry *e = &p->list->entries[index];
 	struct writeback_base base = { .key = e->name,
 				       .etag = e->etag.s,
 				       .cid = meta_new_cid(p->v->meta),
 				       .size = e->size };
-	struct writeback_target t = { .key = to,
-				      .create = true,
-				      .cid = base.cid };
+	struct writeback_target t = {
+		.key = to, .create = true, .meta = meta, .cid = base.cid
+	};
 	struct writeback_result r;
 	struct writeback *wb;
 	int err = writeback_create(p->v->config.writebacks, &base, &wb);
@@ -193,7 +218,36 @@ static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
 	writeback_put(wb);
 	if (!err)
 		p->copies[index] = (struct copy){ true, true, r.etag };
-	return err == -EEXIST ? -ENOTEMPTY : err;
+	return err;
+}
+
+static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
+		      const char *to)
+{
+	const char *from = p->list->entries[index].name;
+	struct store_attr here, there = { 0 };
+	struct store_meta meta = { 0 };
+	int err = look(p->v, ctx, from, &here);
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	err = store_meta_copy(&meta, &here.meta);
+	if (!err && here.content_type[0])
+		pairs_set(&meta, STORE_CONTENT_TYPE, here.content_type);
+	if (!err)
+		err = copy_in_parts(p, ctx, index, to, &meta);
+	if (err == -EEXIST) {
+		err = look(p->v, ctx, to, &there);
+		if (!err && is_copy(&there, &here, !p->move->fresh))
+			p->copies[index] =
+				(struct copy){ true, false, there.etag };
+		else if (!err)
+			err = is_taken(p->move, to);
+	}
+	store_meta_release(&meta);
+	store_meta_release(&here.meta);
+	store_meta_release(&there.meta);
+	return err;
 }
 
 static void copy_small(struct page *p, unsigned index, const char *to)

@@ -328,26 +328,41 @@ void renames_forget(struct vfs *v)
 	list_init(&v->stopped);
 }
 
-/* Was this rename begun, and did it fail? take: it is no longer known. */
-static bool stopped(struct vfs *v, const struct side *from,
-		    const struct side *to, bool take)
+static struct stopped *find_stopped_locked(struct vfs *v,
+					   const struct side *from,
+					   const struct side *to)
+	REQUIRES(v->lock)
 {
-	struct stopped *found = NULL;
-
-	mutex_lock(&v->lock);
 	list_for_each(n, &v->stopped) {
 		struct stopped *s = list_entry(n, struct stopped, link);
 
 		if (strcmp(s->from, from->key) == 0 &&
 		    strcmp(s->to, to->key) == 0)
-			found = s;
+			return s;
 	}
-	if (found && take)
-		list_del(&found->link);
+	return NULL;
+}
+
+/* Was this rename begun, and did it fail? */
+static bool was_stopped(struct vfs *v, const struct side *from,
+			const struct side *to)
+{
+	mutex_lock(&v->lock);
+	bool was = find_stopped_locked(v, from, to);
 	mutex_unlock(&v->lock);
-	if (found && take)
-		stopped_free(found);
-	return found;
+	return was;
+}
+
+static void forget_stopped(struct vfs *v, const struct side *from,
+			   const struct side *to)
+{
+	mutex_lock(&v->lock);
+	struct stopped *s = find_stopped_locked(v, from, to);
+	if (s)
+		list_del(&s->link);
+	mutex_unlock(&v->lock);
+	if (s)
+		stopped_free(s);
 }
 
 static void note_stopped(struct vfs *v, const struct side *from,
@@ -377,7 +392,7 @@ static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct side *to)
 {
 	struct stage *stage = writebacks_stage(v->config.writebacks);
-	bool again = stopped(v, from, to, true);
+	bool again = was_stopped(v, from, to);
 	const struct move m = { .from = from->key,
 				.to = to->key,
 				.dir = i,
@@ -390,10 +405,12 @@ static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
 	err = move_keys(v, ctx, &m);
 	stage_note_done(stage, note);
 	if (err) {
-		note_stopped(v, from, to);
+		if (!again)
+			note_stopped(v, from, to);
 		folder_torn(v, i, to);
 		return err;
 	}
+	forget_stopped(v, from, to);
 	err = meta_move(v->meta, from->dir->ino, from->name, to->dir->ino,
 			to->name, clock_wall_ns());
 	inode_move(v, i, to->dir, to->name);
@@ -445,6 +462,18 @@ static int resolve(struct vfs *v, const struct vfs_ctx *ctx, struct side *s)
 	return err;
 }
 
+/* Does the folder hold what R2 does not? */
+static bool is_written_in(struct vfs *v, const struct side *s)
+{
+	struct inode *i = inode_get(v, s->rec.ino);
+
+	mutex_lock(&v->lock);
+	bool staged = i && i->staged > 0;
+	mutex_unlock(&v->lock);
+	inode_put(v, i);
+	return staged;
+}
+
 static int check_kinds(struct vfs *v, const struct vfs_ctx *ctx,
 		       const struct side *from, const struct side *to)
 {
@@ -454,8 +483,8 @@ static int check_kinds(struct vfs *v, const struct vfs_ctx *ctx,
 		return 0;
 	if (dir != (to->rec.kind == META_DIR))
 		return dir ? -ENOTDIR : -EISDIR;
-	if (dir && stopped(v, from, to, false))
-		return 0;
+	if (dir && was_stopped(v, from, to))
+		return is_written_in(v, to) ? -ENOTEMPTY : 0;
 	return dir ? folder_is_empty(v, ctx, to->dir, to->name, &to->rec) : 0;
 }
 

@@ -34,6 +34,16 @@ class Renaming(Case):
         return {k: n - before.get(k, 0) for k, n in after.items()
                 if n != before.get(k, 0)}
 
+    def put_parts(self, key, parts, **kw):
+        where = {"Bucket": BUCKET, "Key": key}
+        where["UploadId"] = self.s3.create_multipart_upload(
+            **where, **kw)["UploadId"]
+        etags = [self.s3.upload_part(Body=body, PartNumber=i + 1, **where)
+                 ["ETag"] for i, body in enumerate(parts)]
+        self.s3.complete_multipart_upload(MultipartUpload={"Parts": [
+            {"PartNumber": i + 1, "ETag": etag}
+            for i, etag in enumerate(etags)]}, **where)
+
     def rename(self, a, b):
         os.rename(f"{self.m.path}/{a}", f"{self.m.path}/{b}")
 
@@ -111,21 +121,11 @@ class InParts(Renaming):
     def setUp(self):
         super().setUp()
         for key in ("d/s/big", "d/two", "d/three"):
-            self.put_parts(key)
+            self.put_parts(key, self.parts)
         self.server.put("d/two/x", b"x")
         self.m = self.mount("--metadata-ttl", "600")
         for name in ("d", "d/s", "d/two"):
             os.listdir(f"{self.m.path}/{name}")
-
-    def put_parts(self, key):
-        where = {"Bucket": BUCKET, "Key": key}
-        where["UploadId"] = self.s3.create_multipart_upload(
-            **where)["UploadId"]
-        etags = [self.s3.upload_part(Body=body, PartNumber=i + 1, **where)
-                 ["ETag"] for i, body in enumerate(self.parts)]
-        self.s3.complete_multipart_upload(MultipartUpload={"Parts": [
-            {"PartNumber": i + 1, "ETag": etag}
-            for i, etag in enumerate(etags)]}, **where)
 
     def move(self):
         n = self.counted(lambda: self.rename("d", "e"))
@@ -286,18 +286,25 @@ class Crash(Folders):
 
     def test_objects_in_parts(self):
         self.fill(3)
-        self.names.append("big")
-        m = self.s3.create_multipart_upload(
-            Bucket=BUCKET, Key="p/d/big", Metadata={"mtime": "7.000000003"})
-        part = {"Bucket": BUCKET, "Key": "p/d/big", "UploadId": m["UploadId"]}
-        etag = self.s3.upload_part(Body=b"big", PartNumber=1, **part)["ETag"]
-        self.s3.complete_multipart_upload(MultipartUpload={"Parts": [
-            {"PartNumber": 1, "ETag": etag}]}, **part)
+        for name, meta in (("own", {"mtime": "7.000000003"}), ("theirs", {})):
+            self.put_parts(f"p/d/{name}", [name.encode()], Metadata=meta)
+            self.names.append(name)
         self.crash("op=DELETES action=delay:3000\n"
-                   "op=DELETES action=drop", 4)
-        self.assertEqual(len(self.keys()), 8)
+                   "op=DELETES action=drop", 5)
+        self.assertEqual(len(self.keys()), 10)
         self.m.start()
         self.assert_all_moved()
+
+    def test_objects_in_parts_of_somebody_else(self):
+        self.fill(3)
+        self.put_parts("p/d/big", [b"ours"])
+        self.crash("op=DELETES action=delay:3000\n"
+                   "op=DELETES action=drop", 4)
+        self.put_parts("p/e/big", [b"else"])
+        self.m.start()
+        self.assertIn("p/e/big is there already", self.log())
+        self.assertEqual(self.body("p/d/big"), b"ours")
+        self.assertEqual(self.body("p/e/big"), b"else")
 
     def test_what_somebody_stored_meanwhile_stays(self):
         self.fill(10)
@@ -349,6 +356,19 @@ class Stopped(Folders):
                      "op=COPY,HEAD key=p/e/s0/f0000 action=lost")
         self.assertEqual(self.stored("p/e"), ["s0/f0000"])
         self.rename("p/d", "p/e")
+        self.assert_all_moved()
+
+    def test_an_answer_that_is_lost(self):
+        self.put_parts("p/d/big", [b"ours"])
+        self.fill(3)
+        self.names.append("big")
+        fd = os.open(f"{self.m.path}/p/d/big", os.O_RDWR)
+        os.pread(fd, 1, 0)
+        self.server.faults("op=COPY count=4 action=lost")
+        self.rename("p/d", "p/e")
+        os.pwrite(fd, b"O", 0)
+        os.close(fd)
+        self.assertEqual(self.body("p/e/big"), b"Ours")
         self.assert_all_moved()
 
     def test_nothing_of_others_is_replaced(self):
