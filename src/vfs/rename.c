@@ -54,19 +54,23 @@ void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 /* Nothing of i is in R2 and nothing was promised, or the journal keeps the
  * promise: the name alone changes. The upload will replace what is at the new
  * key now. */
-static bool move_locally(struct vfs *v, struct inode *i, const struct side *to)
+static bool move_locally(struct vfs *v, struct inode *i, const struct side *to,
+			 const struct inode *old)
 {
 	bool temporary = name_is_temporary(v, to->name);
+	const char *replaces = to->exists ? to->rec.etag : "";
 	bool local;
 
 	mutex_lock(&v->lock);
 	local = i->wb && !(i->etag && *i->etag) &&
 		((i->writers > 0 && !i->deferred) || temporary ||
 		 v->config.journal_close);
+	if (local && old) /* a store under way may have made another */
+		replaces = old->etag ? old->etag : "";
 	if (local) {
 		i->deferred = i->deferred && temporary;
 		free(i->etag);
-		i->etag = xstrdup(to->exists ? to->rec.etag : "");
+		i->etag = xstrdup(replaces);
 	}
 	mutex_unlock(&v->lock);
 	return local;
@@ -176,7 +180,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 		inode_begin(v, i);
 	}
 	owed = inode_unowe(v, i);
-	local = !err && move_locally(v, i, to);
+	local = !err && move_locally(v, i, to, old);
 	if (!err && !local)
 		err = move_object(v, ctx, i, from, to, flags & NOREPLACE,
 				  &replaced);

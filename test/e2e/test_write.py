@@ -480,6 +480,19 @@ class ResumedUpload(Case):
         m.unmount()
         self.assertEqual(self.server.stats()["total"] - before, 30)
 
+    def test_a_rename_over_a_file_that_is_being_stored(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT key=f count=1 action=delay:1500")
+        for text in ("first", "second"):
+            with open(f"{m.path}/f.partial", "w") as f:
+                f.write(text)
+            os.rename(f"{m.path}/f.partial", f"{m.path}/f")
+            wait_until(lambda: m.stats()["requests"]["PUT"]["sent"] > 0)
+        m.unmount()
+        body = self.server.client().get_object(
+            Bucket=BUCKET, Key="f")["Body"].read()
+        self.assertEqual(body, b"second")
+
     def test_an_owed_upload_goes_on_where_it_was(self):
         m = self.mount("--writeback", "--part-size", "5M")
         self.server.control("bandwidth?bytes=8000000")
