@@ -89,8 +89,8 @@ void writeback_forget_store(struct writeback *wb);
 /* Anything R2 does not hold yet? */
 bool writeback_dirty(struct writeback *wb);
 
-/* Is all that R2 does not hold metadata? */
-bool writeback_same_content(struct writeback *wb);
+/* Is all that the object at key does not hold metadata? */
+bool writeback_same_content(struct writeback *wb, const char *key);
 /* Does part of the content come from an object? */
 bool writeback_has_base(struct writeback *wb);
 

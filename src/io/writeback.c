@@ -370,10 +370,11 @@ bool writeback_dirty(struct writeback *wb)
 	return dirty;
 }
 
-bool writeback_same_content(struct writeback *wb)
+bool writeback_same_content(struct writeback *wb, const char *key)
 {
 	mutex_lock(&wb->lock);
-	bool same = wb->base_key && wb->data_gen == wb->stored_data_gen;
+	bool same = wb->base_key && strcmp(wb->base_key, key) == 0 &&
+		    wb->data_gen == wb->stored_data_gen;
 	mutex_unlock(&wb->lock);
 	return same;
 }

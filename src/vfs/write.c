@@ -457,7 +457,7 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 		return 0; /* unlinked: nobody can find it */
 	err = inode_key(v, i, key);
 	mutex_lock(&v->lock);
-	if (writeback_same_content(wb))
+	if (!err && writeback_same_content(wb, key))
 		cid = i->cid;
 	mutex_unlock(&v->lock);
 	if (!cid)
