@@ -256,7 +256,8 @@ bool vfs_file_knows(struct vfs_file *f, pid_t thread);
 void vfs_file_note(struct vfs_file *f, pid_t thread, pid_t process);
 bool vfs_file_used_by(struct vfs_file *f, pid_t process);
 
-/* On close and fsync (sync): see write.c for what is promised. */
+/* On close, which is a writing handle's to act on, and fsync (sync), which is
+ * any one's: see write.c for what is promised. */
 MUST_CHECK int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx,
 			 bool sync);
 

@@ -758,7 +758,15 @@ bool vfs_file_used_by(struct vfs_file *f, pid_t process)
 
 int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx, bool sync)
 {
-	return f->writable ? inode_flush(f->v, ctx, f->inode, sync) : 0;
+	struct inode *i = f->inode;
+	int err = f->writable || sync ? inode_flush(f->v, ctx, i, sync) : 0;
+
+	if (f->writable && err && err != -EAGAIN && err != -EINTR) {
+		mutex_lock(&f->v->lock);
+		i->failed = true;
+		mutex_unlock(&f->v->lock);
+	}
+	return err;
 }
 
 int vfs_readlink(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,

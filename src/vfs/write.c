@@ -570,11 +570,6 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	} else {
 		err = inode_store(v, ctx, i);
 	}
-	if (err && err != -EAGAIN && err != -EINTR) {
-		mutex_lock(&v->lock);
-		i->failed = true;
-		mutex_unlock(&v->lock);
-	}
 	writeback_put(wb);
 	return err;
 }

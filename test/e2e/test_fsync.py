@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from harness import BUCKET, Case, wait_until
+from harness import BUCKET, Case, run, wait_until
 
 BURST = 4 # stores of a file before the limit of one a second
 
@@ -107,6 +107,36 @@ class Stored(Fsync):
         self.assertEqual(self.body("f"), b"%d" % (BURST + 1))
         self.refused_at_most(1)
 
+    def test_through_a_descriptor_that_only_reads(self):
+        w = os.open(f"{self.m.path}/f", os.O_WRONLY | os.O_CREAT)
+        r = os.open(f"{self.m.path}/f", os.O_RDONLY)
+        os.write(w, b"data")
+        self.assertEqual(self.counted(lambda: os.fsync(r)).get("PUT"), 1)
+        self.assertEqual(self.body("f"), b"data")
+        os.write(w, b" and more")
+        run("sync", f"{self.m.path}/f")
+        self.assertEqual(self.body("f"), b"data and more")
+        self.assertEqual(self.counted(lambda: os.fsync(r)), {})
+        os.close(w)
+        os.fchmod(r, 0o600)
+        self.assertEqual(self.counted(lambda: os.fsync(r)), {"COPY": 1})
+        mode = self.s3.head_object(Bucket=BUCKET, Key="f")["Metadata"]["mode"]
+        self.assertEqual(int(mode) & 0o777, 0o600)
+        self.assertEqual(self.counted(lambda: os.close(r)), {})
+
+    def test_a_reader_whose_fsync_fails_takes_nothing_away(self):
+        self.m.expected_errors = True
+        w = os.open(f"{self.m.path}/f", os.O_WRONLY | os.O_CREAT)
+        r = os.open(f"{self.m.path}/f", os.O_RDONLY)
+        os.write(w, b"data")
+        self.server.faults("op=PUT action=status:403")
+        with self.assertRaises(PermissionError):
+            os.fsync(r)
+        self.server.faults("")
+        os.close(r)
+        os.close(w)
+        self.assertEqual(self.body("f"), b"data")
+
     def test_a_loop_is_slowed_down(self):
         fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
         start = time.monotonic()
@@ -187,6 +217,22 @@ class StoredOnceASecond(Stored):
 
 class Journalled(Fsync):
     options = ("--writeback",)
+
+    def test_a_reader_makes_it_durable(self):
+        self.server.faults("op=PUT action=status:503")
+        w = os.open(f"{self.m.path}/f.tmp", os.O_WRONLY | os.O_CREAT)
+        r = os.open(f"{self.m.path}/f.tmp", os.O_RDONLY)
+        os.write(w, b"data")
+        os.fsync(r)
+        self.m.crash()
+        self.server.faults("")
+        for fd in (r, w):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        self.m.start()
+        self.assertEqual(self.m.read("f.tmp"), b"data")
 
     def test_fsync_costs_no_request(self):
         fd = os.open(f"{self.m.path}/f", os.O_RDWR | os.O_CREAT)
