@@ -6,7 +6,7 @@
  * what was overwritten is local. writeback_store makes R2 hold the content:
  * one PUT for what is small, a multipart upload otherwise, in which ranges
  * unchanged since the base are copied by R2 itself; a COPY when only metadata
- * changed. A fresh file's full parts travel while it is still being written.
+ * changed or the base is an object elsewhere. A fresh file's full parts travel while it is still being written.
  *
  * Changes may be made at any time, also during a store; a store covers what
  * was there when it began, and a range that changed under it is sent again.
@@ -91,8 +91,12 @@ bool writeback_dirty(struct writeback *wb);
 
 /* Is all that the object at key does not hold metadata? */
 bool writeback_same_content(struct writeback *wb, const char *key);
-/* Does part of the content come from an object? */
-bool writeback_has_base(struct writeback *wb);
+/* Was the content made from a version of the object at key? */
+bool writeback_builds_on(struct writeback *wb, const char *key);
+/* Does part of it lie in an object elsewhere, which may go at any time? */
+bool writeback_borrows(struct writeback *wb, const char *key);
+/* Would writeback_fill need no network? */
+bool writeback_is_cached(struct writeback *wb);
 
 /* As fill_read: done is called once, inline or later. The caller holds a
  * reference until then. */

@@ -99,6 +99,9 @@ void multipart_drop(struct writeback *wb);
 /* The record again, with the parts that are uploaded by now. */
 void writeback_rerecord(struct writeback *wb);
 
+/* Is nothing left that comes from the base? */
+bool writeback_all_local(struct writeback *wb);
+
 /* Makes [off, end) local. */
 MUST_CHECK int writeback_fill_range(struct writeback *wb, uint64_t off,
 				    uint64_t end);

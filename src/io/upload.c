@@ -175,12 +175,29 @@ static bool only_metadata(struct writeback *wb)
 	return meta && wb->base_size <= PART_MAX;
 }
 
+/* The object that was to be copied may be another one by now: then its bytes
+ * will do, if they are still to be had. The refusal may have been about the
+ * target as well, which the next request tells. */
+static bool takes_bytes_instead(struct writeback *wb,
+				const struct writeback_target *t, int err,
+				struct store_interrupt *interrupt)
+{
+	return (err == -ESTALE || err == -EEXIST || err == -ENOENT) &&
+	       strcmp(wb->base_key, t->key) != 0 &&
+	       writeback_fill(wb, interrupt) == 0;
+}
+
 static int store_once(struct writeback *wb, const struct writeback_target *t,
 		      bool frozen, struct store_interrupt *interrupt,
 		      struct writeback_result *ret)
 {
-	if (only_metadata(wb))
-		return store_copy(wb, t, interrupt, ret);
+	if (only_metadata(wb)) {
+		int err = store_copy(wb, t, interrupt, ret);
+
+		if (!takes_bytes_instead(wb, t, err, interrupt))
+			return err;
+		ret->why[0] = 0;
+	}
 	if (staged_size(wb->staged) <= wb->ws->config.put_max && !wb->mpu)
 		return store_put(wb, t, frozen, interrupt, ret);
 	return store_parts(wb, t, interrupt, ret);
@@ -191,13 +208,8 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 		   const struct writeback_result *r)
 {
 	struct fill_file *fresh = NULL, *old;
-	uint64_t base_len = staged_base_len(wb->staged);
-	uint64_t size = base_len;
 
-	if (staged_kind_at(wb->staged, 0, &size) == STAGED_LOCAL &&
-	    size == base_len)
-		base_len = 0;
-	if (base_len && r->size &&
+	if (!writeback_all_local(wb) && r->size &&
 	    fill_open(wb->ws->config.fills, t->key, r->etag.s, t->cid, r->size,
 		      &fresh))
 		fresh = NULL;

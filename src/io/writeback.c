@@ -379,12 +379,29 @@ bool writeback_same_content(struct writeback *wb, const char *key)
 	return same;
 }
 
-bool writeback_has_base(struct writeback *wb)
+bool writeback_builds_on(struct writeback *wb, const char *key)
 {
 	mutex_lock(&wb->lock);
-	bool base = wb->base != NULL;
+	bool builds = wb->base && strcmp(wb->base_key, key) == 0;
 	mutex_unlock(&wb->lock);
-	return base;
+	return builds;
+}
+
+bool writeback_all_local(struct writeback *wb)
+{
+	uint64_t base_len = staged_base_len(wb->staged), len = base_len;
+
+	return !base_len ||
+	       (staged_kind_at(wb->staged, 0, &len) == STAGED_LOCAL &&
+		len == base_len);
+}
+
+bool writeback_borrows(struct writeback *wb, const char *key)
+{
+	mutex_lock(&wb->lock);
+	bool other = wb->base && strcmp(wb->base_key, key) != 0;
+	mutex_unlock(&wb->lock);
+	return other && !writeback_all_local(wb);
 }
 
 /* ---- the base ---- */
@@ -447,6 +464,15 @@ static struct fill_file *base_get(struct writeback *wb)
 		fill_ref(base);
 	mutex_unlock(&wb->lock);
 	return base;
+}
+
+bool writeback_is_cached(struct writeback *wb)
+{
+	struct fill_file *base = base_get(wb);
+	bool cached = !base || content_complete(fill_content(base));
+
+	fill_close(base);
+	return cached;
 }
 
 /* Our own store makes the old base's version go: then the new one has the

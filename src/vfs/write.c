@@ -433,7 +433,7 @@ static int store_version(struct vfs *v, const struct vfs_ctx *ctx,
 	t.if_match = etag[0] ? etag : NULL;
 	err = writeback_store(wb, &t, ctx->interrupt, r);
 	if ((err != -EEXIST && err != -ESTALE) || exclusive ||
-	    writeback_has_base(wb) || !was_there_before(v, ctx, i, key))
+	    writeback_builds_on(wb, key) || !was_there_before(v, ctx, i, key))
 		return err;
 	mutex_lock(&v->lock);
 	snprintf(etag, sizeof(etag), "%s", i->etag);
@@ -540,12 +540,24 @@ static void owe_flushed(struct vfs *v, struct inode *i, bool temporary)
 		inode_owe(v, i, temporary ? OWED_TEMP_NS : OWED_JOURNAL_NS);
 }
 
+/* The journal can only promise what lies here. A copy of another object gets
+ * its bytes from the cache, or R2 makes it now: the source may go. */
+static bool may_wait(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		     struct writeback *wb)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	return inode_key(v, i, key) || !writeback_borrows(wb, key) ||
+	       (writeback_is_cached(wb) &&
+		writeback_fill(wb, ctx->interrupt) == 0);
+}
+
 int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		bool sync)
 {
 	struct writeback *wb = inode_staged(v, i);
 	struct place p;
-	bool temporary, durable = sync || v->config.journal_close;
+	bool temporary, later, durable = sync || v->config.journal_close;
 	int err;
 
 	if (!wb)
@@ -556,13 +568,17 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	}
 	temporary = name_is_temporary(v, p.name);
 	place_put(v, &p);
-	if (temporary || v->config.journal_close) {
-		mutex_lock(&v->lock);
-		i->deferred = temporary;
-		mutex_unlock(&v->lock);
-		err = ctx->nowait ?
-			      -EAGAIN :
-			      record(v, i, wb, JOURNAL_OWED, durable, NULL);
+	later = temporary || v->config.journal_close;
+	if (later && ctx->nowait) {
+		writeback_put(wb);
+		return -EAGAIN;
+	}
+	later = later && may_wait(v, ctx, i, wb);
+	mutex_lock(&v->lock);
+	i->deferred = later && temporary;
+	mutex_unlock(&v->lock);
+	if (later) {
+		err = record(v, i, wb, JOURNAL_OWED, durable, NULL);
 		if (!err) {
 			inode_publish_name(v, i);
 			owe_flushed(v, i, temporary);

@@ -41,13 +41,112 @@ class Copies(Case):
         return self.counted(lambda: self.m.read(name))
 
 
-class Stored(Copies):
+class Sources:
+    """What becomes of a copy whose source changes at once, cached or not."""
+
+    def test_the_source_is_removed(self):
+        for a, b in ("a", "x"), ("b", "y"):
+            if a == "a":
+                self.m.read(a)
+                time.sleep(0.3)
+            self.cp(a, b)
+            os.unlink(self.path(a))
+            self.assertEqual(self.m.read(b), a.encode() * 300000)
+        self.m.unmount()
+        self.assertEqual(self.body("x"), b"a" * 300000)
+        self.assertEqual(self.body("y"), b"b" * 300000)
+
+    def test_the_source_is_replaced(self):
+        self.m.read("a")
+        time.sleep(0.3)
+        for a, b in ("a", "x"), ("b", "y"):
+            self.cp(a, b)
+            with open(self.path(a), "wb") as f:
+                f.write(b"new")
+            self.assertEqual(self.m.read(b), a.encode() * 300000)
+        self.m.unmount()
+        self.assertEqual(self.body("x"), b"a" * 300000)
+        self.assertEqual(self.body("y"), b"b" * 300000)
+        self.assertEqual(self.body("a"), b"new")
+
+    def test_under_a_temporary_name(self):
+        self.m.read("a")
+        time.sleep(0.3)
+        for a, b in ("a", "x"), ("b", "y"):
+            self.cp(a, b + ".tmp")
+            os.unlink(self.path(a))
+            os.rename(self.path(b + ".tmp"), self.path(b))
+            self.assertEqual(self.m.read(b), a.encode() * 300000)
+        self.m.unmount()
+        self.assertEqual(self.body("x"), b"a" * 300000)
+        self.assertEqual(self.body("y"), b"b" * 300000)
+
+    def test_the_backup_of_a_file_about_to_change(self):
+        for a in "ab":
+            if a == "a":
+                self.m.read(a)
+                time.sleep(0.3)
+            self.cp(a, a + ".tmp")
+            with open(self.path(a), "wb") as f:
+                f.write(b"new")
+            os.rename(self.path(a + ".tmp"), self.path(a + ".old"))
+        self.m.unmount()
+        self.assertEqual(self.body("a.old"), b"a" * 300000)
+        self.assertEqual(self.body("b.old"), b"b" * 300000)
+
+
+class SourcesOfJournalClose(Sources, Copies):
+    options = ("--writeback",)
+
+    def test_a_crash_keeps_the_bytes(self):
+        self.m.read("a")
+        time.sleep(0.3)
+        self.server.faults("op=COPY action=status:503\nop=PUT action=status:503")
+        self.cp("a", "x")
+        self.m.crash()
+        self.server.faults("")
+        self.s3.delete_object(Bucket=BUCKET, Key="a")
+        self.m.start()
+        self.assertEqual(self.m.read("x"), b"a" * 300000)
+        self.m.unmount()
+        self.assertEqual(self.body("x"), b"a" * 300000)
+
+    def test_what_is_not_cached_is_stored_by_close(self):
+        os.listdir(self.m.path)
+        self.cp("b", "y")
+        self.assertEqual(self.body("y"), b"b" * 300000)
+
+
+class Stored(Sources, Copies):
     def test_over_another_object_of_the_same_size(self):
         self.m.read("a")
         self.m.read("b")
         self.cp("a", "b")
         self.assertEqual(self.read_back("b")[0], b"a" * 300000)
         self.assertEqual(self.body("b"), b"a" * 300000)
+
+    def test_a_cached_source_costs_a_temporary_name_one_copy(self):
+        os.listdir(self.m.path)
+        self.m.read("a")
+        time.sleep(0.3)
+
+        def copy():
+            self.cp("a", "x.tmp")
+            os.rename(self.path("x.tmp"), self.path("x"))
+
+        self.assertEqual(self.counted(copy)[1], {"COPY": 1})
+        self.assertEqual(self.body("x"), b"a" * 300000)
+
+    def test_the_source_goes_before_the_close(self):
+        self.m.read("a")
+        time.sleep(0.3)
+        a = os.open(self.path("a"), os.O_RDONLY)
+        x = os.open(self.path("x"), os.O_WRONLY | os.O_CREAT)
+        self.assertEqual(os.copy_file_range(a, x, 1 << 30), 300000)
+        os.close(a)
+        os.unlink(self.path("a"))
+        os.close(x)
+        self.assertEqual(self.body("x"), b"a" * 300000)
 
 
 if __name__ == "__main__":
