@@ -5,7 +5,8 @@
  * beats three, and egress is free. What is large goes in parts. The version
  * to be replaced is a condition of the request that makes the object visible;
  * UploadPartCopy has no condition of its own (r2-facts 2.2), so when parts
- * were copied the base is looked at once more before the completion.
+ * were copied the base is looked at once more before the completion, and if it
+ * was replaced, nothing of the upload is worth keeping.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,13 @@ static int check_target(struct writeback *wb, const char *key, bool absent,
 	return err;
 }
 
+/* Does the completion find out by itself whether the base is still there? */
+static bool guards_base(struct writeback *wb, const struct writeback_target *t)
+{
+	return t->if_match && strcmp(wb->base_key, t->key) == 0 &&
+	       strcmp(wb->base_etag, t->if_match) == 0;
+}
+
 static int check_before_complete(struct writeback *wb,
 				 const struct writeback_target *t,
 				 struct store_interrupt *interrupt,
@@ -132,7 +140,7 @@ static int check_before_complete(struct writeback *wb,
 {
 	int err = 0;
 
-	if (wb->base && strcmp(wb->base_key, t->key) != 0)
+	if (wb->base && !guards_base(wb, t) && !writeback_all_local(wb))
 		err = check_target(wb, wb->base_key, false, wb->base_etag,
 				   interrupt, ret);
 	if (!err && (t->create || t->if_match))
@@ -161,6 +169,8 @@ static int store_parts(struct writeback *wb, const struct writeback_target *t,
 	}
 	if (!err)
 		fills_count(&wb->ws->stats.multiparts, 1);
+	else if (err == -ESTALE && wb->base)
+		multipart_drop(wb);
 	return err == -EAGAIN || err == -ENOENT ? -EIO : err;
 }
 

@@ -137,16 +137,23 @@ class Stored(Sources, Copies):
         self.assertEqual(self.counted(copy)[1], {"COPY": 1})
         self.assertEqual(self.body("x"), b"a" * 300000)
 
-    def test_the_source_goes_before_the_close(self):
-        self.m.read("a")
-        time.sleep(0.3)
-        a = os.open(self.path("a"), os.O_RDONLY)
+    def goes_before_the_close(self, size):
+        with open(self.path("c"), "wb") as f:
+            f.write(b"c" * size)
+        time.sleep(0.5)
+        c = os.open(self.path("c"), os.O_RDONLY)
         x = os.open(self.path("x"), os.O_WRONLY | os.O_CREAT)
-        self.assertEqual(os.copy_file_range(a, x, 1 << 30), 300000)
-        os.close(a)
-        os.unlink(self.path("a"))
+        self.assertEqual(os.copy_file_range(c, x, 1 << 30), size)
+        os.close(c)
+        os.unlink(self.path("c"))
         os.close(x)
-        self.assertEqual(self.body("x"), b"a" * 300000)
+        self.assertEqual(self.body("x"), b"c" * size)
+
+    def test_the_source_goes_before_the_close(self):
+        self.goes_before_the_close(300000)
+
+    def test_a_large_source_goes_before_the_close(self):
+        self.goes_before_the_close(40 << 20)
 
 
 if __name__ == "__main__":
