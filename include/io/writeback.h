@@ -10,8 +10,9 @@
  *
  * Changes may be made at any time, also during a store; a store covers what
  * was there when it began, and a range that changed under it is sent again.
- * Reference-counted, thread-safe. Only writeback_store, writeback_fill and
- * writeback_publish wait for the network or do long disk work.
+ * Reference-counted, thread-safe. Only writeback_store, writeback_fill,
+ * writeback_salvage and writeback_publish wait for the network or do long disk
+ * work.
  */
 #ifndef IO_WRITEBACK_H
 #define IO_WRITEBACK_H
@@ -113,6 +114,14 @@ MUST_CHECK int writeback_seek(struct writeback *wb, uint64_t off, bool hole,
 /* Brings all of the base in: the content no longer needs the object. */
 MUST_CHECK int writeback_fill(struct writeback *wb,
 			      struct store_interrupt *interrupt);
+
+/* Brings in what the cache has of the base, of a version that is gone from R2:
+ * nothing else can. Waits for the disk only. */
+void writeback_salvage(struct writeback *wb);
+
+/* The next bytes at or after *off that only the base has: [*off, *end). False:
+ * there are none. */
+bool writeback_lacks(struct writeback *wb, uint64_t *off, uint64_t *end);
 
 struct writeback_target {
 	const char *key;

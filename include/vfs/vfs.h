@@ -290,12 +290,16 @@ MUST_CHECK int vfs_recover_list(struct vfs *v,
 					   void *arg),
 				void *arg);
 /* Only entries that failed (else -EBUSY). retry: under the conditions of the
- * first try, or over whatever is there now (force). export: the whole content
- * into a new file. */
+ * first try, or over whatever is there now (force; -ENODATA: part of the
+ * content was in the version it was made from, which is gone). export: the
+ * content into a new file; what cannot be had of that version is left out as
+ * holes, listed in `missing` as "0-99, 300-399", with the error that kept it
+ * away. */
 MUST_CHECK int vfs_recover_retry(struct vfs *v, uint64_t id, bool force,
 				 char why[192]);
 MUST_CHECK int vfs_recover_drop(struct vfs *v, uint64_t id);
-MUST_CHECK int vfs_recover_export(struct vfs *v, uint64_t id, const char *path);
+MUST_CHECK int vfs_recover_export(struct vfs *v, uint64_t id, const char *path,
+				  struct buf *missing, int *ret_why);
 
 /*
  * One read: off, len, done, arg filled by the caller, who keeps the struct

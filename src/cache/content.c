@@ -268,6 +268,50 @@ uint64_t content_missing(struct content *c, uint64_t off)
 				off + content_present(c, off, c->size - off);
 }
 
+static int note_first(struct slice key, struct slice val, void *arg)
+{
+	if (key.n != sizeof(struct extent_db_key))
+		return 0;
+	*(uint64_t *)arg = record_get_be64((const uint8_t *)key.p + 8);
+	return 1;
+}
+
+/* The next extent that has any block, or nextents. */
+static uint64_t next_extent_locked(struct content *c, uint64_t ext)
+	REQUIRES(c->lock)
+{
+	struct extent_db_key first, before;
+	struct slice prefix = extent_db_key(&first, c->cid, 0);
+	struct slice after = extent_db_key(&before, c->cid, ext);
+	uint64_t next = c->nextents;
+
+	prefix.n = 8;
+	if (batch_scan(c->blocks->batch, KV_EXTENT, prefix, after, note_first,
+		       &next) < 0)
+		return c->nextents;
+	return next < c->nextents ? next : c->nextents;
+}
+
+uint64_t content_next(struct content *c, uint64_t off)
+{
+	mutex_lock(&c->lock);
+	while (off < c->size && !c->no_file && !run_locked(c, off)) {
+		uint64_t ext = off / CACHE_EXTENT;
+		unsigned block = off % CACHE_EXTENT / CACHE_BLOCK;
+		uint64_t rest = extent_locked(c, ext)->rec.present >> block;
+
+		if (rest)
+			off += (uint64_t)__builtin_ctzll(rest) * CACHE_BLOCK -
+			       off % CACHE_BLOCK;
+		else
+			off = next_extent_locked(c, ext) * CACHE_EXTENT;
+	}
+	if (off > c->size || c->no_file)
+		off = c->size;
+	mutex_unlock(&c->lock);
+	return off;
+}
+
 bool content_complete(struct content *c)
 {
 	bool complete;

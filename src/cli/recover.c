@@ -22,7 +22,8 @@ static int usage(int code)
 		"list shows what could not be stored, and why. retry stores it "
 		"under the\nconditions of the first try, with --force over "
 		"whatever is there now. export\nwrites the bytes to a new "
-		"file, drop forgets them.\n");
+		"file, with holes where they are not to be had any\nmore "
+		"(status 1, and it says where), drop forgets them.\n");
 	return code;
 }
 

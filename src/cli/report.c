@@ -354,6 +354,12 @@ static void say_outcome(struct buf *out, const char *what, ull id, int err,
 	else if (err == -EBUSY)
 		buf_addf(out, "error entry %llu belongs to a file in use\n",
 			 id);
+	else if (err == -ENODATA)
+		buf_addf(out,
+			 "error entry %llu: part of it was in the version it "
+			 "was made from, which is gone; export writes the "
+			 "rest\n",
+			 id);
 	else if (err == -EEXIST || err == -ESTALE)
 		buf_addf(out,
 			 "error entry %llu: another version is in R2; export "
@@ -362,6 +368,23 @@ static void say_outcome(struct buf *out, const char *what, ull id, int err,
 	else
 		buf_addf(out, "error entry %llu: %s%s%s\n", id, strerror(-err),
 			 *why ? ": " : "", why);
+}
+
+static void export(struct mount *m, ull id, const char *path, struct buf *out)
+{
+	struct buf missing;
+	int why, err;
+
+	buf_init(&missing, 1 << 18);
+	err = vfs_recover_export(m->vfs, id, path, &missing, &why);
+	if (err || !missing.len)
+		say_outcome(out, "exported", id, err, "");
+	else
+		buf_addf(out,
+			 "error entry %llu: exported, with holes for what is "
+			 "not to be had of the version before, bytes %s: %s\n",
+			 id, missing.data, strerror(-why));
+	buf_release(&missing);
 }
 
 static int recover(struct mount *m, const char *cmd, struct buf *out)
@@ -385,8 +408,7 @@ static int recover(struct mount *m, const char *cmd, struct buf *out)
 		err = vfs_recover_retry(m->vfs, id, *verb == 'f', why);
 		say_outcome(out, "stored", id, err, why);
 	} else if (n == 3 && strcmp(verb, "export") == 0)
-		say_outcome(out, "exported", id,
-			    vfs_recover_export(m->vfs, id, path), why);
+		export(m, id, path, out);
 	else
 		return -EINVAL;
 	return 0;

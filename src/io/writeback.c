@@ -532,6 +532,68 @@ int writeback_fill(struct writeback *wb, struct store_interrupt *interrupt)
 	return err;
 }
 
+/* What the cache has of the base, without a gap from off; asks nobody. */
+static size_t read_cached(struct fill_file *base, void *to, size_t n,
+			  uint64_t off)
+{
+	struct content *content = fill_content(base);
+	size_t got = 0;
+
+	while (got < n) {
+		uint64_t at = off + got, len;
+		int fd;
+
+		len = content_pin(content, at, n - got, &fd);
+		if (!len)
+			break;
+		ssize_t r =
+			fsio()->pread(fd, (uint8_t *)to + got, len, (off_t)at);
+		content_unpin(content, at, len);
+		if (r != (ssize_t)len) {
+			content_distrust(content, at, len);
+			break;
+		}
+		got += len;
+	}
+	return got;
+}
+
+void writeback_salvage(struct writeback *wb)
+{
+	struct fill_file *base = base_get(wb);
+	uint64_t end = staged_base_len(wb->staged), off = 0, len;
+	uint8_t *buf = base ? xmalloc(STEP) : NULL;
+	int err = 0;
+
+	while (base && !err &&
+	       (off = content_next(fill_content(base), off)) < end) {
+		len = end - off < STEP ? end - off : STEP;
+		if (staged_kind_at(wb->staged, off, &len) == STAGED_BASE) {
+			len = read_cached(base, buf, len, off);
+			if (len)
+				err = staged_write_base(wb->staged, buf, len,
+							off);
+		}
+		off += len ? len : CACHE_BLOCK;
+	}
+	free(buf);
+	fill_close(base);
+}
+
+bool writeback_lacks(struct writeback *wb, uint64_t *off, uint64_t *end)
+{
+	uint64_t base_len = staged_base_len(wb->staged), len;
+
+	for (; *off < base_len; *off += len) {
+		len = base_len - *off;
+		if (staged_kind_at(wb->staged, *off, &len) != STAGED_BASE)
+			continue;
+		*end = *off + len;
+		return true;
+	}
+	return false;
+}
+
 /* ---- reads ---- */
 
 struct mixed {

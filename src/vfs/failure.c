@@ -31,13 +31,35 @@ static const char *advice(int err)
 	}
 }
 
-static void log_final(const char *key, struct writeback *wb, int err,
-		      const char *why)
+static bool version_is_gone(int err)
 {
+	return err == -ESTALE || err == -EEXIST || err == -ENOENT;
+}
+
+/* Bytes that cannot be had any more of the version that was to be changed. */
+static uint64_t count_lacking(struct writeback *wb)
+{
+	uint64_t off = 0, end, sum = 0;
+
+	for (; writeback_lacks(wb, &off, &end); off = end)
+		sum += end - off;
+	return sum;
+}
+
+static void log_final(const char *key, struct writeback *wb, int err,
+		      const char *why, uint64_t lacking)
+{
+	char kept[96] = "its bytes are kept";
+
+	if (lacking)
+		snprintf(kept, sizeof(kept),
+			 "what was written is kept, %llu bytes of the version "
+			 "before are gone",
+			 (unsigned long long)lacking);
 	log_error("vfs",
-		  "%s could not be stored: %s (%s)%s; its bytes are kept: see "
-		  "r2fs recover, entry %llu",
-		  key, why, strerror(-err), advice(err),
+		  "%s could not be stored: %s (%s)%s; %s: see r2fs recover, "
+		  "entry %llu",
+		  key, why, strerror(-err), advice(err), kept,
 		  (unsigned long long)writeback_id(wb));
 }
 
@@ -67,7 +89,7 @@ bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 			 "again until R2 has it",
 			 key, why, strerror(-err));
 	else
-		log_final(key, wb, err, why);
+		log_final(key, wb, err, why, 0);
 	return !unlinked;
 }
 
@@ -75,6 +97,7 @@ int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 		size_t n)
 {
 	char key[STORE_KEY_MAX + 1] = "?";
+	uint64_t lacking = 0;
 	bool told;
 	int err;
 
@@ -87,8 +110,12 @@ int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 	i->fail_error = 0;
 	i->fail_told = false;
 	mutex_unlock(&v->lock);
-	if (!told)
-		log_final(key, wb, err, why);
+	if (version_is_gone(err)) {
+		writeback_salvage(wb);
+		lacking = count_lacking(wb);
+	}
+	if (!told || lacking)
+		log_final(key, wb, err, why, lacking);
 	return err;
 }
 

@@ -126,6 +126,8 @@ int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 		make_known(v, &rec, &r);
 		writeback_discard(wb);
 	}
+	if (force && (err == -ESTALE || err == -ENOENT))
+		err = -ENODATA;
 	snprintf(why, 192, "%s", r.why);
 	writeback_put(wb);
 	store_meta_release(&pairs);
@@ -148,14 +150,13 @@ int vfs_recover_drop(struct vfs *v, uint64_t id)
 	return 0;
 }
 
-static int copy_out(struct writeback *wb, int fd)
+static int copy_range(struct writeback *wb, int fd, uint64_t off, uint64_t end)
 {
-	uint64_t size = writeback_size(wb);
 	CLEANUP(free) void *buf = xmalloc(STEP);
 	int err = 0;
 
-	for (uint64_t off = 0; off < size && !err; off += STEP) {
-		size_t n = size - off < STEP ? size - off : STEP;
+	for (; off < end && !err; off += STEP) {
+		size_t n = end - off < STEP ? end - off : STEP;
 
 		err = writeback_peek(wb, buf, n, off);
 		if (!err) {
@@ -164,10 +165,30 @@ static int copy_out(struct writeback *wb, int fd)
 			err = put < 0 ? (int)put : 0;
 		}
 	}
+	return err;
+}
+
+/* What is not here becomes a hole, and is named. */
+static int copy_out(struct writeback *wb, int fd, struct buf *missing)
+{
+	uint64_t size = writeback_size(wb), off = 0, gap, end;
+	int err = fsio()->ftruncate(fd, (off_t)size);
+
+	while (off < size && !err) {
+		gap = off;
+		if (writeback_lacks(wb, &gap, &end))
+			buf_addf(missing, "%s%" PRIu64 "-%" PRIu64,
+				 missing->len ? ", " : "", gap, end - 1);
+		else
+			gap = end = size;
+		err = copy_range(wb, fd, off, gap);
+		off = end;
+	}
 	return err ? err : fsio()->fsync(fd);
 }
 
-int vfs_recover_export(struct vfs *v, uint64_t id, const char *path)
+int vfs_recover_export(struct vfs *v, uint64_t id, const char *path,
+		       struct buf *missing, int *ret_why)
 {
 	struct writeback *wb = NULL;
 	struct journal_rec rec;
@@ -176,9 +197,8 @@ int vfs_recover_export(struct vfs *v, uint64_t id, const char *path)
 	if (err)
 		return err;
 	fd = fsio()->open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-	err = fd < 0 ? fd : writeback_fill(wb, NULL);
-	if (!err)
-		err = copy_out(wb, fd);
+	*ret_why = fd < 0 ? 0 : writeback_fill(wb, NULL);
+	err = fd < 0 ? fd : copy_out(wb, fd, missing);
 	if (fd >= 0)
 		close(fd);
 	if (err && fd >= 0)

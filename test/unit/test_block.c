@@ -102,6 +102,15 @@ static void test_presence(void)
 	CHECK_INT(get(c, 4 * MB - 7, size), 64 * KB + 7);
 	CHECK(!content_complete(c));
 
+	CASE("what is present is found without looking at all that is not");
+	CHECK_INT(put(c, 9 * MB - 64 * KB, 64 * KB), 0);
+	CHECK_INT(content_next(c, 5), 5);
+	CHECK_INT(content_next(c, 128 * KB), 4 * MB - 64 * KB);
+	CHECK_INT(content_next(c, 130 * KB), 4 * MB - 64 * KB);
+	CHECK_INT(content_next(c, 4 * MB + 64 * KB), 9 * MB - 64 * KB);
+	CHECK_INT(content_next(c, 9 * MB), size);
+	CHECK_INT(content_next(c, size), size);
+
 	CASE("a content is complete with its last, short block");
 	CHECK_INT(put(c, 0, 9 * MB), 0);
 	CHECK(!content_complete(c));
