@@ -169,8 +169,9 @@ MUST_CHECK int writeback_record(struct writeback *wb,
 /* R2 has everything: the record goes, the bytes stay. */
 void writeback_unrecord(struct writeback *wb);
 
-/* Hands the stored content to the cache as cid: reads then cost no request.
- * What is not local is left out. Failure is no loss. */
+/* Hands the stored content to the cache as cid: reads then cost no request. Of
+ * what is not local, up to 64 MiB are copied from the blocks that the cache has
+ * of the version it was made from. Failure is no loss. */
 void writeback_publish(struct writeback *wb, uint64_t cid);
 
 /* Removes bytes and record when the last reference goes. */

@@ -43,6 +43,8 @@ struct writeback {
 	bool discard; /* atomic */
 	/* guarded by lock */
 	struct fill_file *base; /* NULL: none, or all of it is local */
+	struct fill_file *origin; /* the first base, of which the cache may have
+				   * what the present one has in common */
 	char *base_key, *base_etag; /* the version this builds on, or NULL */
 	uint64_t base_size;
 	uint64_t gen, data_gen; /* changes so far; those of bytes */

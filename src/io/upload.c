@@ -213,11 +213,12 @@ static int store_once(struct writeback *wb, const struct writeback_target *t,
 	return store_parts(wb, t, interrupt, ret);
 }
 
-/* What is not local comes from the version just stored. */
+/* What is not local comes from the version just stored, or, without a request,
+ * from what the cache has of the first. */
 static void rebase(struct writeback *wb, const struct writeback_target *t,
 		   const struct writeback_result *r)
 {
-	struct fill_file *fresh = NULL, *old;
+	struct fill_file *fresh = NULL, *old, *origin = NULL;
 
 	if (!writeback_all_local(wb) && r->size &&
 	    fill_open(wb->ws->config.fills, t->key, r->etag.s, t->cid, r->size,
@@ -226,6 +227,11 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 	mutex_lock(&wb->lock);
 	old = wb->base;
 	wb->base = fresh;
+	if (!fresh || !wb->origin) {
+		origin = wb->origin;
+		wb->origin = fresh ? old : NULL;
+		old = fresh ? NULL : old;
+	}
 	free(wb->base_key);
 	free(wb->base_etag);
 	wb->base_key = xstrdup(t->key);
@@ -233,6 +239,7 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 	wb->base_size = r->size;
 	mutex_unlock(&wb->lock);
 	fill_close(old);
+	fill_close(origin);
 }
 
 /* Takes the right to store, after the others and at R2's pace. -EALREADY:

@@ -16,7 +16,11 @@
 #include "base/log.h"
 #include "io/writeback_impl.h"
 
-enum { STEP = 1 << 20, MEASURE = 16 << 20 };
+enum {
+	STEP = 1 << 20,
+	MEASURE = 16 << 20,
+	INHERIT_MAX = 64 << 20, /* see heritage() */
+};
 
 struct writebacks *writebacks_create(const struct writeback_config *config)
 {
@@ -188,6 +192,7 @@ void writeback_put(struct writeback *wb)
 	if (!wb || __atomic_sub_fetch(&wb->refs, 1, __ATOMIC_ACQ_REL))
 		return;
 	fill_close(wb->base);
+	fill_close(wb->origin);
 	if (wb->discard)
 		staged_discard(wb->staged);
 	else
@@ -455,6 +460,32 @@ static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off,
 	return b.error;
 }
 
+/* What the cache has of the base, without a gap from off; asks nobody. */
+static size_t read_cached(struct fill_file *base, void *to, size_t n,
+			  uint64_t off)
+{
+	struct content *content = fill_content(base);
+	size_t got = 0;
+
+	while (got < n) {
+		uint64_t at = off + got, len;
+		int fd;
+
+		len = content_pin(content, at, n - got, &fd);
+		if (!len)
+			break;
+		ssize_t r =
+			fsio()->pread(fd, (uint8_t *)to + got, len, (off_t)at);
+		content_unpin(content, at, len);
+		if (r != (ssize_t)len) {
+			content_distrust(content, at, len);
+			break;
+		}
+		got += len;
+	}
+	return got;
+}
+
 /* The base, with a reference: a store may replace it at any time. */
 static struct fill_file *base_get(struct writeback *wb)
 {
@@ -464,6 +495,16 @@ static struct fill_file *base_get(struct writeback *wb)
 		fill_ref(base);
 	mutex_unlock(&wb->lock);
 	return base;
+}
+
+static struct fill_file *origin_get(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	struct fill_file *origin = wb->origin;
+	if (origin)
+		fill_ref(origin);
+	mutex_unlock(&wb->lock);
+	return origin;
 }
 
 bool writeback_is_cached(struct writeback *wb)
@@ -480,9 +521,15 @@ bool writeback_is_cached(struct writeback *wb)
 static int read_from_base(struct writeback *wb, void *to, size_t n,
 			  uint64_t off, uint64_t until)
 {
-	struct fill_file *base = base_get(wb), *now;
-	int err = base ? read_base(base, to, n, off, until) : -EIO;
+	struct fill_file *base = base_get(wb), *now, *origin = origin_get(wb);
+	bool have = origin && read_cached(origin, to, n, off) == n;
+	int err = -EIO;
 
+	fill_close(origin);
+	if (have)
+		err = 0;
+	else if (base)
+		err = read_base(base, to, n, off, until);
 	if (err == -ESTALE) {
 		now = base_get(wb);
 		if (now && now != base)
@@ -530,32 +577,6 @@ int writeback_fill(struct writeback *wb, struct store_interrupt *interrupt)
 			err = -EINTR;
 	}
 	return err;
-}
-
-/* What the cache has of the base, without a gap from off; asks nobody. */
-static size_t read_cached(struct fill_file *base, void *to, size_t n,
-			  uint64_t off)
-{
-	struct content *content = fill_content(base);
-	size_t got = 0;
-
-	while (got < n) {
-		uint64_t at = off + got, len;
-		int fd;
-
-		len = content_pin(content, at, n - got, &fd);
-		if (!len)
-			break;
-		ssize_t r =
-			fsio()->pread(fd, (uint8_t *)to + got, len, (off_t)at);
-		content_unpin(content, at, len);
-		if (r != (ssize_t)len) {
-			content_distrust(content, at, len);
-			break;
-		}
-		got += len;
-	}
-	return got;
 }
 
 void writeback_salvage(struct writeback *wb)
@@ -789,49 +810,82 @@ void writeback_unrecord(struct writeback *wb)
 
 /* ---- into the cache ---- */
 
-/* Length of the run of whole blocks at off that are local; *skip is how far
- * to go on where there is none. */
-static uint64_t local_run(struct writeback *wb, uint64_t off, uint64_t size,
-			  uint64_t *skip)
+/* What is at hand from off on without a gap: short holes only. */
+static size_t gather(struct writeback *wb, struct fill_file *origin,
+		     uint8_t *buf, size_t n, uint64_t off)
 {
-	uint64_t run = 0, len = size - off;
+	size_t got = 0;
 
-	*skip = CACHE_BLOCK;
-	if (staged_kind_at(wb->staged, off, &len) != STAGED_LOCAL &&
-	    len > CACHE_BLOCK)
-		*skip = len - len % CACHE_BLOCK;
+	while (got < n) {
+		uint64_t len = n - got, have;
+		enum staged_kind kind =
+			staged_kind_at(wb->staged, off + got, &len);
 
-	while (off + run < size && run < STEP) {
-		len = size - off - run;
-		if (staged_kind_at(wb->staged, off + run, &len) != STAGED_LOCAL)
+		if (kind == STAGED_BASE)
+			have = origin ? read_cached(origin, buf + got, len,
+						    off + got) :
+					0;
+		else if ((kind == STAGED_HOLE && len >= CACHE_BLOCK) ||
+			 staged_read(wb->staged, buf + got, len, off + got))
+			have = 0;
+		else
+			have = len;
+		got += have;
+		if (have < len)
 			break;
-		run += len;
 	}
-	if (run > STEP)
-		run = STEP;
-	return off + run == size ? run : run - run % CACHE_BLOCK;
+	return off + got == staged_size(wb->staged) ? got :
+						      got - got % CACHE_BLOCK;
+}
+
+/* How far to go on where there is nothing to gather. */
+static uint64_t gap(struct writeback *wb, uint64_t off, uint64_t size,
+		    bool inherits)
+{
+	uint64_t len = size - off;
+	enum staged_kind kind = staged_kind_at(wb->staged, off, &len);
+
+	if (kind == STAGED_LOCAL || (kind == STAGED_BASE && inherits) ||
+	    len < CACHE_BLOCK)
+		return CACHE_BLOCK;
+	return len - len % CACHE_BLOCK;
+}
+
+/* The version whose blocks the new one takes over: not its own, and not more
+ * than the disk copies in a moment. */
+static struct fill_file *heritage(struct writeback *wb, uint64_t cid)
+{
+	struct fill_file *origin = origin_get(wb);
+
+	if (origin && (content_cid(fill_content(origin)) == cid ||
+		       staged_base_len(wb->staged) > INHERIT_MAX)) {
+		fill_close(origin);
+		origin = NULL;
+	}
+	return origin;
 }
 
 void writeback_publish(struct writeback *wb, uint64_t cid)
 {
-	uint64_t size = staged_size(wb->staged), run, skip;
+	uint64_t size = staged_size(wb->staged), n;
+	struct fill_file *origin;
 	struct content *content;
 	uint8_t *buf;
 
 	if (size == 0 ||
 	    content_open(wb->ws->config.blocks, cid, size, &content))
 		return;
+	origin = heritage(wb, cid);
 	buf = xmalloc(STEP);
-	for (uint64_t off = 0; off < size; off += run) {
-		run = local_run(wb, off, size, &skip);
-		if (run == 0) {
-			run = skip;
-			continue;
-		}
-		if (staged_read(wb->staged, buf, run, off) ||
-		    content_write(content, off, buf, run))
+	for (uint64_t off = 0; off < size; off += n) {
+		n = gather(wb, origin, buf,
+			   size - off < STEP ? size - off : STEP, off);
+		if (n == 0)
+			n = gap(wb, off, size, origin);
+		else if (content_write(content, off, buf, n))
 			break;
 	}
 	free(buf);
+	fill_close(origin);
 	content_put(content);
 }

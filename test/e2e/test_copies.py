@@ -137,9 +137,48 @@ class Stored(Sources, Copies):
         self.assertEqual(self.counted(copy)[1], {"COPY": 1})
         self.assertEqual(self.body("x"), b"a" * 300000)
 
+    def write(self, name, size, mode="wb"):
+        data = os.urandom(size)
+        with open(self.path(name), mode) as f:
+            f.write(data)
+        return data
+
+    def test_what_was_copied_reads_back_without_a_request(self):
+        for size in (100000, 60 << 20):
+            data = self.write("c", size)
+            time.sleep(0.5)
+            self.assertEqual(
+                self.counted(lambda: self.cp("c", "x"))[1], {"COPY": 1})
+            self.assertEqual(self.read_back("x"), (data, {}))
+            self.assertEqual(self.read_back("c"), (data, {}))
+            os.unlink(self.path("x"))
+
+    def test_what_was_changed_reads_back_without_a_request(self):
+        size = 60 << 20
+        want = bytearray(self.write("c", size))
+        want += self.write("c", 9, "ab")
+        self.assertEqual(self.read_back("c"), (bytes(want), {}))
+        fd = os.open(self.path("c"), os.O_RDWR)
+        os.pwrite(fd, b"middle", size // 2 - 3)
+        want[size // 2 - 3:size // 2 + 3] = b"middle"
+        os.fsync(fd)
+        self.assertEqual(self.read_back("c"), (bytes(want), {}))
+        os.ftruncate(fd, size - 1000)
+        os.ftruncate(fd, size)
+        want[size - 1000:] = bytes(1000)
+        os.close(fd)
+        self.assertEqual(self.read_back("c"), (bytes(want), {}))
+        self.m.unmount()
+        self.assertEqual(self.body("c"), want)
+
+    def test_of_what_was_not_cached_the_rest_is_asked_for(self):
+        data = os.urandom(40 << 20)
+        self.server.put("b", data)
+        data += self.write("b", 9, "ab")
+        self.assertEqual(self.read_back("b")[0], data)
+
     def goes_before_the_close(self, size):
-        with open(self.path("c"), "wb") as f:
-            f.write(b"c" * size)
+        data = self.write("c", size)
         time.sleep(0.5)
         c = os.open(self.path("c"), os.O_RDONLY)
         x = os.open(self.path("x"), os.O_WRONLY | os.O_CREAT)
@@ -147,7 +186,7 @@ class Stored(Sources, Copies):
         os.close(c)
         os.unlink(self.path("c"))
         os.close(x)
-        self.assertEqual(self.body("x"), b"c" * size)
+        self.assertEqual(self.body("x"), data)
 
     def test_the_source_goes_before_the_close(self):
         self.goes_before_the_close(300000)
