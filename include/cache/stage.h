@@ -50,9 +50,9 @@ uint64_t staged_size(struct staged *f);
 uint64_t staged_base_len(struct staged *f);
 uint64_t staged_local_bytes(struct staged *f); /* sum of the ranges */
 
-/* Everything up to size comes from the base until written; a new file has
- * size and base 0. */
-MUST_CHECK int staged_set_base(struct staged *f, uint64_t size);
+/* Everything up to size comes from the base until written. So far the file is
+ * `from` bytes of base and nothing else (-EINVAL); a new file is 0. */
+MUST_CHECK int staged_set_base(struct staged *f, uint64_t from, uint64_t size);
 
 /* 0 or -errno (-ENOSPC). Grows the size. */
 MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,

@@ -78,9 +78,12 @@ MUST_CHECK int writeback_truncate(struct writeback *wb, uint64_t size);
 /* Zeros over [off, off + n); past the end only if grow. */
 MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
 			      bool grow);
-/* An empty file becomes a copy of base, made by R2 when it is stored. */
+/* An empty file becomes a copy of base up to `end`, made by R2 when it is
+ * stored; or one that is such a copy up to `off` goes on. -EINVAL: it is
+ * neither. */
 MUST_CHECK int writeback_copy(struct writeback *wb,
-			      const struct writeback_base *base);
+			      const struct writeback_base *base, uint64_t off,
+			      uint64_t end);
 /* The metadata to be stored has changed. */
 void writeback_touch(struct writeback *wb);
 /* What it builds on, and what was stored, lies at another key now. */

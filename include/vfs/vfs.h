@@ -241,8 +241,9 @@ MUST_CHECK int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off,
 			     uint64_t len);
 MUST_CHECK int vfs_seek(struct vfs_file *f, uint64_t off, int whence,
 			uint64_t *ret);
-/* A whole object into an empty file, by R2's own copy when the file is stored.
- * Gives the bytes copied; -EOPNOTSUPP: any other case, the caller copies. */
+/* A whole object into an empty file, by R2's own copy when the file is stored;
+ * a large one in steps, each where the one before ended. Gives the bytes
+ * copied; -EOPNOTSUPP: any other case, the caller copies. */
 MUST_CHECK ssize_t vfs_copy(struct vfs_file *from, uint64_t from_off,
 			    struct vfs_file *to, uint64_t to_off, uint64_t len);
 

@@ -298,12 +298,15 @@ uint64_t staged_local_bytes(struct staged *f)
 
 /* ---- bytes ---- */
 
-int staged_set_base(struct staged *f, uint64_t size)
+int staged_set_base(struct staged *f, uint64_t from, uint64_t size)
 {
-	int err = fsio()->ftruncate(f->fd, (off_t)size);
+	int err = -EINVAL;
 
 	mutex_lock(&f->lock);
-	f->size = f->base_len = size;
+	if (f->size == from && f->base_len == from && !f->ranges.n)
+		err = fsio()->ftruncate(f->fd, (off_t)size);
+	if (!err)
+		f->size = f->base_len = size;
 	mutex_unlock(&f->lock);
 	return err;
 }

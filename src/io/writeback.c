@@ -103,7 +103,7 @@ int writeback_create(struct writebacks *ws, const struct writeback_base *base,
 	if (base)
 		err = set_base(wb, base);
 	if (!err && base)
-		err = staged_set_base(staged, base->size);
+		err = staged_set_base(staged, 0, base->size);
 	if (err) {
 		writeback_discard(wb);
 		writeback_put(wb);
@@ -300,19 +300,17 @@ int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n, bool grow)
 	return err;
 }
 
-int writeback_copy(struct writeback *wb, const struct writeback_base *base)
+static int copy_first(struct writeback *wb, const struct writeback_base *base,
+		      uint64_t end)
 {
 	struct writeback copy = { .ws = wb->ws };
-	int err;
+	int err = set_base(&copy, base);
 
-	if (staged_size(wb->staged))
-		return -EINVAL;
-	err = set_base(&copy, base);
-	if (!err)
-		err = staged_set_base(wb->staged, base->size);
 	mutex_lock(&wb->lock);
 	if (!err && wb->base)
-		err = -EBUSY;
+		err = -EINVAL;
+	if (!err)
+		err = staged_set_base(wb->staged, 0, end);
 	if (!err) {
 		free(wb->base_key);
 		free(wb->base_etag);
@@ -320,8 +318,6 @@ int writeback_copy(struct writeback *wb, const struct writeback_base *base)
 		wb->base_key = copy.base_key;
 		wb->base_etag = copy.base_etag;
 		wb->base_size = copy.base_size;
-		wb->gen++;
-		wb->stored_data_gen = ++wb->data_gen;
 	}
 	mutex_unlock(&wb->lock);
 	if (err) {
@@ -330,6 +326,35 @@ int writeback_copy(struct writeback *wb, const struct writeback_base *base)
 		free(copy.base_etag);
 	}
 	return err;
+}
+
+static int copy_on(struct writeback *wb, const struct writeback_base *base,
+		   uint64_t off, uint64_t end)
+{
+	int err = -EINVAL;
+
+	mutex_lock(&wb->lock);
+	if (wb->base && strcmp(wb->base_key, base->key) == 0 &&
+	    strcmp(wb->base_etag, base->etag) == 0)
+		err = staged_set_base(wb->staged, off, end);
+	mutex_unlock(&wb->lock);
+	return err;
+}
+
+int writeback_copy(struct writeback *wb, const struct writeback_base *base,
+		   uint64_t off, uint64_t end)
+{
+	int err = off ? copy_on(wb, base, off, end) : copy_first(wb, base, end);
+
+	if (err)
+		return err;
+	note_change(wb, off, end);
+	if (end == base->size) {
+		mutex_lock(&wb->lock);
+		wb->stored_data_gen = wb->data_gen;
+		mutex_unlock(&wb->lock);
+	}
+	return 0;
 }
 
 void writeback_touch(struct writeback *wb)

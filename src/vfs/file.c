@@ -546,6 +546,8 @@ enum {
 	STREAM_STEP = 4 << 20,
 	COPY_FROM =
 		65536, /* below, a PUT of what is likely cached is as good */
+	COPY_STEP = 1 << 30, /* no less of a larger object: the kernel asks for
+			      * one of 4 GiB and more in steps */
 };
 
 /* Long files begin to travel while they are written, or to go to the disk if
@@ -642,32 +644,45 @@ static bool describe_object(struct vfs *v, struct inode *i, char *key,
 	return clean;
 }
 
+/* Where the copy of [off, off + len) ends if R2 may make it; 0: it may not. */
+static uint64_t copy_end(uint64_t size, uint64_t off, uint64_t len)
+{
+	if (size < COPY_FROM || off >= size)
+		return 0;
+	if (len >= size - off)
+		return size;
+	return len >= COPY_STEP ? off + len : 0;
+}
+
 ssize_t vfs_copy(struct vfs_file *from, uint64_t from_off, struct vfs_file *to,
 		 uint64_t to_off, uint64_t len)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	struct writeback_base base;
-	uint64_t before, after;
+	uint64_t before, after, end = 0;
 	struct writeback *wb;
 	int err;
 
 	if (!to->writable)
 		return -EBADF;
-	if (from_off || to_off || from->inode == to->inode ||
-	    !describe_object(from->v, from->inode, key, etag, &base) ||
-	    base.size > len || base.size < COPY_FROM)
+	if (from_off == to_off && from->inode != to->inode &&
+	    describe_object(from->v, from->inode, key, etag, &base))
+		end = copy_end(base.size, from_off, len);
+	if (!end)
 		return -EOPNOTSUPP;
 	err = inode_stage(to->v, to->inode, false, &wb);
 	if (err)
 		return err;
-	err = -EOPNOTSUPP;
+	err = -EINVAL;
 	if (backings_begin(to->v, to->inode))
 		backings_end(to->v, to->inode, NULL);
-	else if (!writeback_size(wb))
-		err = writeback_copy(wb, &base);
+	else
+		err = writeback_copy(wb, &base, from_off, end);
 	grown(to->v, to->inode, wb, &before, &after);
 	writeback_put(wb);
-	return err ? err : (ssize_t)base.size;
+	if (err)
+		return err == -EINVAL ? -EOPNOTSUPP : err;
+	return (ssize_t)(end - from_off);
 }
 
 int vfs_fallocate(struct vfs_file *f, int mode, uint64_t off, uint64_t len)

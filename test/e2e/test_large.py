@@ -5,7 +5,7 @@ import os
 import shutil
 import unittest
 
-from harness import BUCKET, Case, wait_until
+from harness import BUCKET, Case, run, wait_until
 
 GIB = 1 << 30
 
@@ -94,6 +94,56 @@ class Large(Case):
                 f.seek(off)
                 self.assertEqual(f.read(len(text)), text)
         self.assertEqual(self.part(9 * GIB, 3), b"\0\0\0")
+
+
+class LargeCopies(Case):
+    """The kernel asks for less than 4 GiB at once."""
+
+    size = 9 * GIB // 2
+    server_options = ("--synthetic", f"{BUCKET}:big/:1:{size}")
+    limit = 600
+
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount("--deadline", "120")
+        self.source = f"{self.m.path}/big/f00000000"
+        os.listdir(f"{self.m.path}/big")
+        os.listdir(self.m.path)
+
+    def counted(self, fn):
+        before = self.server.stats()["ops"]
+        fn()
+        after = self.server.stats()["ops"]
+        return {k: after[k] - before[k] for k in after
+                if after[k] != before[k] and k != "HEAD"}
+
+    def same(self, off, n):
+        a, b = (os.open(p, os.O_RDONLY)
+                for p in (self.source, f"{self.m.path}/copy"))
+        self.assertEqual(os.pread(a, n, off), os.pread(b, n, off))
+        os.close(a)
+        os.close(b)
+
+    def test_a_whole_one_is_one_copy(self):
+        n = self.counted(lambda: run("cp", self.source, f"{self.m.path}/copy",
+                                     timeout=200))
+        self.assertEqual(n, {"COPY": 1})
+        self.assertEqual(os.stat(f"{self.m.path}/copy").st_size, self.size)
+        self.same(self.size - 1000, 2000)
+
+    def test_the_beginning_alone_is_copied_by_r2_too(self):
+        def copy():
+            a = os.open(self.source, os.O_RDONLY)
+            b = os.open(f"{self.m.path}/copy", os.O_WRONLY | os.O_CREAT)
+            self.assertEqual(os.copy_file_range(a, b, GIB + 5), GIB + 5)
+            os.close(b)
+            os.close(a)
+
+        n = self.counted(copy)
+        self.assertEqual(n, {"CREATE": 1, "PARTCOPY": 3, "COMPLETE": 1})
+        self.assertLess(self.m.stats()["requests"]["bytes_out"], 4096)
+        self.assertEqual(os.stat(f"{self.m.path}/copy").st_size, GIB + 5)
+        self.same(GIB - 1000, 1005)
 
 
 if __name__ == "__main__":

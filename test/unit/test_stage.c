@@ -112,7 +112,9 @@ static void test_staged(const char *dir)
 	CASE("a staged file and its record across a restart");
 	CHECK_INT(stage_open(dir, &s), 0);
 	CHECK_INT(staged_create(s, &f), 0);
-	CHECK_INT(staged_set_base(f, 100), 0);
+	CHECK_INT(staged_set_base(f, 0, 60), 0);
+	CHECK_INT(staged_set_base(f, 50, 100), -EINVAL);
+	CHECK_INT(staged_set_base(f, 60, 100), 0);
 	CHECK_INT(staged_write(f, "hello", 5, 10), 0);
 	CHECK_INT(staged_write_base(f, "BBBBBBBBBBBBBBBBBBBB", 20, 0), 0);
 	CHECK(holds(f, 8, "BBhelloBBBBB", 12));
