@@ -185,15 +185,18 @@ static bool only_metadata(struct writeback *wb)
 	return meta && wb->base_size <= PART_MAX;
 }
 
-/* The object that was to be copied may be another one by now: then its bytes
- * will do, if they are still to be had. The refusal may have been about the
- * target as well, which the next request tells. */
+/* Was a copy refused because the object to be copied is another one by now?
+ * Then its bytes will do, if they are still to be had. */
 static bool takes_bytes_instead(struct writeback *wb,
 				const struct writeback_target *t, int err,
 				struct store_interrupt *interrupt)
 {
+	struct writeback_result unused;
+
 	return (err == -ESTALE || err == -EEXIST || err == -ENOENT) &&
 	       strcmp(wb->base_key, t->key) != 0 &&
+	       check_target(wb, wb->base_key, false, wb->base_etag, interrupt,
+			    &unused) == -ESTALE &&
 	       writeback_fill(wb, interrupt) == 0;
 }
 

@@ -137,6 +137,23 @@ class Stored(Sources, Copies):
         self.assertEqual(self.counted(copy)[1], {"COPY": 1})
         self.assertEqual(self.body("x"), b"a" * 300000)
 
+    def test_over_an_object_that_was_there_before(self):
+        os.listdir(self.m.path)
+        b = os.open(self.path("b"), os.O_RDONLY)
+        self.server.put("z", b"z")
+        time.sleep(1.2)
+
+        def copy():
+            z = os.open(self.path("z"), os.O_WRONLY | os.O_CREAT)
+            self.assertEqual(os.copy_file_range(b, z, 1 << 30), 300000)
+            os.close(z)
+
+        n = self.counted(copy)[1]
+        self.assertEqual(n.pop("COPY"), 2)
+        self.assertEqual(set(n), {"HEAD"})
+        self.assertEqual(self.body("z"), b"b" * 300000)
+        os.close(b)
+
     def write(self, name, size, mode="wb"):
         data = os.urandom(size)
         with open(self.path(name), mode) as f:
