@@ -163,11 +163,15 @@ void writeback_abort(struct writeback *wb);
 
 /*
  * Writes the journal record: state, deferred, create, key, etag, blob and why
- * from rec, the rest from here. While parts are uploaded the record is kept up
- * to date, so that a crash need not begin again.
+ * from rec, the rest from here; what was stored by now at that key is the
+ * version to be replaced, whatever rec says. One that replaces a durable record
+ * is durable. While parts are uploaded the record is kept up to date, so that a
+ * crash need not begin again.
  */
 MUST_CHECK int writeback_record(struct writeback *wb,
 				const struct journal_rec *rec, bool durable);
+/* The last record again, if there is one, with what R2 has by now. */
+void writeback_rerecord(struct writeback *wb);
 
 /* R2 has everything: the record goes, the bytes stay. */
 void writeback_unrecord(struct writeback *wb);

@@ -51,12 +51,14 @@ struct writeback {
 	uint64_t stored_gen, stored_data_gen;
 	char *stored_key; /* NULL: never stored by us */
 	struct store_etag stored_etag;
+	bool resumed; /* an earlier run may have stored it, unheard */
 	bool storing; /* one store at a time */
 	bool streaming; /* a task sends parts */
 	bool hurry; /* the task shall end: a store takes over */
 	struct multipart *mpu;
 	struct journal_rec last; /* what the journal was told last; key NULL:
 				  * it has no record */
+	bool durable; /* that record shall survive a power cut */
 	struct task task;
 	/* the streaming task's own */
 	struct store_meta stream_meta;
@@ -98,8 +100,7 @@ void multipart_drop(struct writeback *wb);
 
 /* ---- writeback.c ---- */
 
-/* The record again, with the parts that are uploaded by now. */
-void writeback_rerecord(struct writeback *wb);
+bool writeback_is_resumed(struct writeback *wb);
 
 /* Is nothing left that comes from the base? */
 bool writeback_all_local(struct writeback *wb);

@@ -153,6 +153,8 @@ struct store_req {
 	 * without conditional writes is asked by a HEAD before, which leaves
 	 * a moment in which another writer goes unseen. */
 	bool if_absent;
+	bool maybe_done; /* such an attempt may have been made before: by a run
+			  * of the program that died */
 	struct store_body body;
 	/* The object's metadata and properties (the type is else
 	 * application/octet-stream). NULL: none; for a COPY the source's. */
@@ -263,6 +265,8 @@ void store_meta_release(struct store_meta *meta);
 MUST_CHECK int store_meta_copy(struct store_meta *to,
 			       const struct store_meta *from);
 const char *store_meta_get(const struct store_meta *meta, const char *name);
+/* Has m all x-amz-meta- pairs of `of` (NULL: none)? */
+bool store_meta_has(const struct store_meta *m, const struct store_meta *of);
 
 /*
  * Submits and waits. Returns req->error. Not on a thread that runs done

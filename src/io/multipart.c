@@ -548,6 +548,7 @@ int multipart_complete(struct writeback *wb,
 	req.nparts = n;
 	req.if_match = target->if_match;
 	req.if_absent = target->create;
+	req.maybe_done = writeback_is_resumed(wb);
 	if (!err)
 		err = store_call(wb->ws->config.store, &req, interrupt);
 	ret->refused |= req.throttled > 0;

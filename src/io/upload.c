@@ -55,6 +55,7 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 	req.put_meta = t->meta;
 	req.if_match = t->if_match;
 	req.if_absent = t->create;
+	req.maybe_done = writeback_is_resumed(wb);
 	err = put_body(wb, size, frozen, &req.body, &copy);
 	if (!err)
 		err = store_call(store, &req, interrupt);
@@ -86,6 +87,7 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 	req.if_match = t->if_match;
 	req.if_absent = t->create;
 	req.put_meta = t->meta;
+	req.maybe_done = writeback_is_resumed(wb);
 	err = store_call(wb->ws->config.store, &req, interrupt);
 	ret->refused |= req.throttled > 0;
 	if (err) {
@@ -101,9 +103,19 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 
 /* ---- in parts ---- */
 
-/* Is the version at key still the one the target wants to replace? */
-static int check_target(struct writeback *wb, const char *key, bool absent,
-			const char *etag, struct store_interrupt *interrupt,
+/* Has an earlier run perhaps stored this? The completion will tell: then it
+ * finds no upload. */
+static bool may_be_ours(struct writeback *wb, const struct writeback_target *t,
+			const struct store_attr *attr)
+{
+	return writeback_is_resumed(wb) && t->meta &&
+	       attr->size == staged_size(wb->staged) &&
+	       store_meta_has(&attr->meta, t->meta);
+}
+
+/* Is the version at t->key still the one that t wants to replace? */
+static int check_target(struct writeback *wb, const struct writeback_target *t,
+			struct store_interrupt *interrupt,
 			struct writeback_result *ret)
 {
 	struct store_req req;
@@ -111,14 +123,14 @@ static int check_target(struct writeback *wb, const char *key, bool absent,
 
 	store_req_init(&req, STORE_HEAD);
 	req.caller_logs = true;
-	req.key = key;
+	req.key = t->key;
 	err = store_call(wb->ws->config.store, &req, interrupt);
 	if (err == -ENOENT)
-		err = absent ? 0 : -ESTALE;
-	else if (!err && absent)
-		err = -EEXIST;
-	else if (!err && etag && strcmp(req.attr.etag.s, etag) != 0)
-		err = -ESTALE;
+		err = t->create ? 0 : -ESTALE;
+	else if (!err && t->create)
+		err = may_be_ours(wb, t, &req.attr) ? 0 : -EEXIST;
+	else if (!err && t->if_match && strcmp(req.attr.etag.s, t->if_match))
+		err = may_be_ours(wb, t, &req.attr) ? 0 : -ESTALE;
 	if (err)
 		snprintf(ret->why, sizeof(ret->why), "%s",
 			 req.why[0] ? req.why : "the object changed in R2");
@@ -138,14 +150,14 @@ static int check_before_complete(struct writeback *wb,
 				 struct store_interrupt *interrupt,
 				 struct writeback_result *ret)
 {
+	const struct writeback_target base = { .key = wb->base_key,
+					       .if_match = wb->base_etag };
 	int err = 0;
 
 	if (wb->base && !guards_base(wb, t) && !writeback_all_local(wb))
-		err = check_target(wb, wb->base_key, false, wb->base_etag,
-				   interrupt, ret);
+		err = check_target(wb, &base, interrupt, ret);
 	if (!err && (t->create || t->if_match))
-		err = check_target(wb, t->key, t->create, t->if_match,
-				   interrupt, ret);
+		err = check_target(wb, t, interrupt, ret);
 	return err;
 }
 
@@ -293,6 +305,7 @@ static void leave(struct writeback *wb, const struct writeback_target *t,
 		free(wb->stored_key);
 		wb->stored_key = xstrdup(t->key);
 		wb->stored_etag = r->etag;
+		wb->resumed = false;
 	}
 	wb->storing = false;
 	pace_done(wb->ws->pace, t->key, r->refused);

@@ -171,6 +171,7 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 		err = set_base(wb, &base);
 	}
 	wb->gen = wb->data_gen = 1;
+	wb->resumed = wb->durable = true;
 	wb->mpu = multipart_from_record(ws, rec);
 	copy_record(&wb->last, rec);
 	journal_release(rec);
@@ -398,6 +399,14 @@ bool writeback_dirty(struct writeback *wb)
 	bool dirty = wb->gen != wb->stored_gen;
 	mutex_unlock(&wb->lock);
 	return dirty;
+}
+
+bool writeback_is_resumed(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool resumed = wb->resumed;
+	mutex_unlock(&wb->lock);
+	return resumed;
 }
 
 bool writeback_same_content(struct writeback *wb, const char *key)
@@ -782,17 +791,23 @@ static void complete_record_locked(struct writeback *wb,
 	}
 	rec->meta_changed = wb->gen != wb->stored_gen &&
 			    wb->data_gen == wb->stored_data_gen;
+	if (wb->stored_key && wb->stored_etag.s[0] &&
+	    strcmp(wb->stored_key, rec->key) == 0) {
+		rec->create = false;
+		snprintf(rec->etag, sizeof(rec->etag), "%s", wb->stored_etag.s);
+	}
 	record_multipart_locked(wb, rec);
 }
 
 /* Takes rec. */
-static int write_record(struct writeback *wb, struct journal_rec *rec,
-			bool durable)
+static int write_record(struct writeback *wb, struct journal_rec *rec)
 {
+	bool durable;
 	int err;
 
 	mutex_lock(&wb->lock);
 	complete_record_locked(wb, rec);
+	durable = wb->durable;
 	mutex_unlock(&wb->lock);
 	rec->changed_ns = clock_wall_ns();
 	err = staged_save(wb->staged, rec, durable);
@@ -809,8 +824,9 @@ int writeback_record(struct writeback *wb, const struct journal_rec *rec,
 	journal_release(&wb->last);
 	copy_record(&wb->last, rec);
 	copy_record(&own, rec);
+	wb->durable |= durable;
 	mutex_unlock(&wb->lock);
-	return write_record(wb, &own, durable);
+	return write_record(wb, &own);
 }
 
 void writeback_rerecord(struct writeback *wb)
@@ -821,7 +837,7 @@ void writeback_rerecord(struct writeback *wb)
 	if (wb->last.key)
 		copy_record(&own, &wb->last);
 	mutex_unlock(&wb->lock);
-	if (own.key && write_record(wb, &own, false))
+	if (own.key && write_record(wb, &own))
 		log_warn("writeback", "the journal cannot be written");
 }
 
@@ -829,6 +845,7 @@ void writeback_unrecord(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);
 	journal_release(&wb->last);
+	wb->durable = false;
 	mutex_unlock(&wb->lock);
 	staged_forget_record(wb->staged);
 }

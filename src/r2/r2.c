@@ -222,6 +222,7 @@ static void r2_submit(struct store *base, struct store_req *req)
 
 	op->r2 = r2;
 	op->req = req;
+	op->maybe_done = req->maybe_done;
 	op->started_ns = clock_mono_ns();
 	op->expect = UINT64_MAX;
 	op->hash = window_hash(req);

@@ -67,25 +67,15 @@ static bool expected_etag(const struct store_req *req, struct store_etag *ret)
 
 static bool same_meta(struct op *op)
 {
+	static const struct store_meta none;
 	const struct store_meta *want = op->req->put_meta;
 	struct store_attr there = { 0 };
-	unsigned n = 0, have = 0;
-	bool same = true;
+	bool same;
 
 	op_read_attr(op, &there);
-	for (unsigned i = 0; i < there.meta.n; i++)
-		have += there.meta.pairs[i].name[0] != ':';
-	for (unsigned i = 0; want && same && i < want->n; i++) {
-		const struct store_meta_pair *p = &want->pairs[i];
-		const char *value = store_meta_get(&there.meta, p->name);
-
-		if (p->name[0] == ':')
-			continue;
-		n++;
-		same = value && strcmp(value, p->value) == 0;
-	}
+	same = store_meta_has(&there.meta, want);
 	if (op->req->op == STORE_PUT)
-		same = same && n == have;
+		same = same && store_meta_has(want ? want : &none, &there.meta);
 	store_meta_release(&there.meta);
 	return same;
 }

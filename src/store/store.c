@@ -129,6 +129,19 @@ const char *store_meta_get(const struct store_meta *meta, const char *name)
 	return NULL;
 }
 
+bool store_meta_has(const struct store_meta *m, const struct store_meta *of)
+{
+	bool has = true;
+
+	for (unsigned i = 0; of && has && i < of->n; i++) {
+		const struct store_meta_pair *p = &of->pairs[i];
+		const char *value = store_meta_get(m, p->name);
+
+		has = p->name[0] == ':' || (value && !strcmp(value, p->value));
+	}
+	return has;
+}
+
 void store_req_release(struct store_req *req)
 {
 	store_list_release(&req->list);

@@ -6,7 +6,8 @@
  * somebody wrote since. The object's time tells: a version older than the
  * opening was there before us, and content that does not build on what we
  * believed may replace it as any later writer would; a newer one is a race
- * that we lost, which the writer must hear of.
+ * that we lost, which the writer must hear of. Of what a crash left nobody
+ * knows when it was opened: any other version is taken for a newer one.
  */
 #include "vfs/write.h"
 
@@ -302,16 +303,19 @@ void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
 		log_warn("vfs", "the journal cannot be written");
 }
 
-/* R2 has it all: nothing is left to be recovered. */
+/* If R2 has it all, nothing is left to be recovered; else the rest is to
+ * replace what R2 has now. */
 static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	mutex_lock(&v->lock);
-	bool drop = i->journalled && !writeback_dirty(wb);
+	bool journalled = i->journalled, drop = !writeback_dirty(wb);
 	if (drop)
 		i->journalled = false;
 	mutex_unlock(&v->lock);
-	if (drop)
+	if (journalled && drop)
 		writeback_unrecord(wb);
+	else if (journalled)
+		writeback_rerecord(wb);
 }
 
 /* The name is R2's again: to be asked for if an object may be there. */
@@ -403,7 +407,7 @@ static bool was_there_before(struct vfs *v, const struct vfs_ctx *ctx,
 		older = true;
 		free(i->etag);
 		i->etag = xstrdup("");
-	} else if (!err) {
+	} else if (!err && i->staged_ns) {
 		older = req.attr.mtime_ns + NS_PER_S <= i->staged_ns;
 	}
 	if (!err && older) {
@@ -718,6 +722,8 @@ void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
 {
 	mutex_lock(&v->lock);
 	attach_locked(i, wb);
+	i->staged_ns = 0;
+	i->journalled = true;
 	i->size = writeback_size(wb);
 	i->deferred = deferred;
 	mutex_unlock(&v->lock);

@@ -1,0 +1,136 @@
+"""What a mount leaves in its journal, and what the next one makes of it."""
+
+import os
+import time
+import unittest
+
+from harness import BUCKET, R2FS, Case, run, wait_until
+
+
+class Journal(Case):
+    def setUp(self):
+        super().setUp()
+        self.s3 = self.server.client()
+
+    def mount(self, *options, **kw):
+        m = super().mount(*options, **kw)
+        m.expected_errors = True
+        return m
+
+    def body(self, key):
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def keys(self):
+        return [o["Key"] for o in self.s3.list_objects_v2(
+            Bucket=BUCKET).get("Contents", [])]
+
+    def entries(self, m):
+        lines = run(R2FS, "recover", "list", m.path).stdout.splitlines()
+        return [line.split() for line in lines if "empty" not in line]
+
+    def failed(self, m, key):
+        return any(e[1] == "failed" and e[4] == key for e in self.entries(m))
+
+    def settled(self, m):
+        wait_until(lambda: not any(e[1] == "owed" for e in self.entries(m)))
+
+    def counted(self, fn):
+        before = self.server.stats()["ops"]
+        fn()
+        after = self.server.stats()["ops"]
+        return {k: n - before.get(k, 0) for k, n in after.items()
+                if n != before.get(k, 0)}
+
+    def write(self, m, name, text, mode="w"):
+        with open(f"{m.path}/{name}", mode) as f:
+            f.write(text)
+
+
+class Resumed(Journal):
+    def interrupted(self, m, name, text, mode="w"):
+        self.server.faults(f"op=PUT key={name} action=drop")
+        self.write(m, name, text, mode)
+        m.crash()
+        self.server.faults("")
+
+    def test_a_newer_version_of_another_stays(self):
+        self.server.put("f", b"base")
+        m = self.mount("--writeback")
+        m.read("f")
+        for name, mode in (("f", "w"), ("new", "w"), ("own", "x")):
+            with self.subTest(name):
+                self.interrupted(m, name, "ours", mode)
+                self.server.put(name, b"theirs")
+                time.sleep(2.5)
+                m.start()
+                self.settled(m)
+                self.assertEqual(self.body(name), b"theirs")
+                self.assertTrue(self.failed(m, name))
+                self.assertEqual(m.read(name), b"theirs")
+
+    def test_what_another_removed_is_stored(self):
+        self.server.put("f", b"base")
+        m = self.mount("--writeback")
+        m.read("f")
+        self.interrupted(m, "f", "ours")
+        self.s3.delete_object(Bucket=BUCKET, Key="f")
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.body("f"), b"ours")
+
+    def test_its_own_object_is_no_conflict(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=delay:1500 key=f")
+        self.write(m, "f", "ours")
+        wait_until(lambda: m.stats()["requests"]["PUT"]["sent"])
+        m.crash()
+        wait_until(lambda: self.keys() == ["f"])
+        self.server.faults("")
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.entries(m), [])
+        self.assertEqual(self.body("f"), b"ours")
+
+    def test_its_own_upload_in_parts_is_no_conflict(self):
+        m = self.mount("--writeback", "--part-size", "5M")
+        self.server.faults("op=COMPLETE action=delay:3000")
+        self.write(m, "f", "x" * (40 << 20))
+        wait_until(lambda: m.stats()["requests"]["MPU_COMPLETE"]["sent"])
+        m.crash()
+        wait_until(lambda: self.keys() == ["f"])
+        self.server.faults("")
+        before = self.server.stats()["ops"]
+        m.start()
+        self.settled(m)
+        after = self.server.stats()["ops"]
+        self.assertEqual(self.entries(m), [])
+        self.assertEqual(len(self.body("f")), 40 << 20)
+        for op in ("CREATE", "PART", "PUT"):
+            self.assertEqual(after[op], before[op], op)
+
+    def test_the_content_before_is_no_conflict(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=delay:1000 key=f")
+        self.write(m, "f", "first")
+        wait_until(lambda: m.stats()["requests"]["PUT"]["sent"])
+        self.server.faults("")
+        f = open(f"{m.path}/f", "w")
+        f.write("second")
+        f.flush()
+        os.fsync(f.fileno())
+        self.server.faults("op=PUT key=f action=drop")
+        wait_until(lambda: self.keys() == ["f"])
+        wait_until(lambda: m.stats()["requests"]["PUT"]["finished"])
+        time.sleep(0.1)
+        m.crash()
+        self.server.faults("")
+        with self.assertRaises(OSError):
+            f.close()
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.entries(m), [])
+        self.assertEqual(self.body("f"), b"second")
+
+
+if __name__ == "__main__":
+    unittest.main()
