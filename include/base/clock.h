@@ -11,11 +11,14 @@
 struct clock_ops {
 	uint64_t (*mono_ns)(void); /* monotonic, since an arbitrary start */
 	int64_t (*wall_ns)(void); /* since 1970-01-01 UTC */
+	uint64_t (*boot_ns)(void); /* as mono_ns, and goes on while the machine
+				    * sleeps; NULL: mono_ns */
 };
 
 void clock_replace(const struct clock_ops *ops);
 uint64_t clock_mono_ns(void);
 int64_t clock_wall_ns(void);
+uint64_t clock_boot_ns(void);
 
 static inline uint64_t clock_mono_ms(void)
 {

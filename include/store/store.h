@@ -85,6 +85,8 @@ struct store_meta {
 struct store_attr {
 	uint64_t size; /* of the whole object, also for a ranged GET */
 	int64_t mtime_ns; /* Last-Modified */
+	int64_t date_ns; /* GET and HEAD: now, by the clock of mtime_ns; 0: the
+			  * server does not say */
 	struct store_etag etag;
 	struct store_meta meta; /* only GET and HEAD bring it */
 	bool has_meta; /* meta is known (a LIST does not know) */

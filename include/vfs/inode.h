@@ -60,7 +60,8 @@ struct inode {
 	unsigned staged; /* directories: children with a wb */
 	/* while there is a wb, or the metadata was changed */
 	struct store_meta pairs; /* metadata besides mode, owner and mtime */
-	int64_t staged_ns; /* when the wb was made; 0: by an earlier run */
+	uint64_t staged_ns; /* when the wb was made (clock_boot_ns); 0: by an
+			     * earlier run */
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
 	bool journalled; /* the journal has a record of the wb */

@@ -6,23 +6,31 @@
 #include <stddef.h>
 #include <time.h>
 
-static uint64_t system_mono(void)
+static uint64_t read_clock(clockid_t id)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(id, &ts);
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+static uint64_t system_mono(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+static uint64_t system_boot(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
 }
 
 static int64_t system_wall(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+	return (int64_t)read_clock(CLOCK_REALTIME);
 }
 
-static const struct clock_ops system_clock = { system_mono, system_wall };
+static const struct clock_ops system_clock = { system_mono, system_wall,
+					       system_boot };
 static const struct clock_ops *current = &system_clock;
 
 void clock_replace(const struct clock_ops *ops)
@@ -33,6 +41,11 @@ void clock_replace(const struct clock_ops *ops)
 uint64_t clock_mono_ns(void)
 {
 	return current->mono_ns();
+}
+
+uint64_t clock_boot_ns(void)
+{
+	return current->boot_ns ? current->boot_ns() : current->mono_ns();
 }
 
 int64_t clock_wall_ns(void)

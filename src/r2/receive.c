@@ -118,6 +118,7 @@ void op_read_attr(struct op *op, struct store_attr *attr)
 	attr->has_meta = true;
 	attr->mtime_ns =
 		parse_http_date(op_header(op, "last-modified")) * 1000000000ll;
+	attr->date_ns = op_date(op) * 1000000000ll;
 	snprintf(attr->content_type, sizeof(attr->content_type), "%s",
 		 type ? type : "");
 	snprintf(attr->content_encoding, sizeof(attr->content_encoding), "%s",

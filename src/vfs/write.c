@@ -3,8 +3,9 @@
  *
  * A store replaces exactly the version the inode was made from. When R2 holds
  * another one, either our knowledge was old when the file was opened, or
- * somebody wrote since. The object's time tells: a version older than the
- * opening was there before us, and content that does not build on what we
+ * somebody wrote since. The object's age tells, and for how long the file has
+ * been open; the age is by the server's own clock, so that nobody's clock need
+ * be right. A version older than the opening was there before us, and content that does not build on what we
  * believed may replace it as any later writer would; a newer one is a race
  * that we lost, which the writer must hear of. Of what a crash left nobody
  * knows when it was opened: any other version is taken for a newer one.
@@ -23,7 +24,7 @@
 #include "vfs/key.h"
 #include "vfs/removal.h"
 
-enum { NS_PER_S = 1000000000 };
+#define NS_PER_S 1000000000ll
 
 static bool matches(const char *patterns, const char *name)
 {
@@ -168,7 +169,7 @@ static void attach_locked(struct inode *i, struct writeback *wb)
 {
 	i->wb = wb;
 	backings_stage_locked(i);
-	i->staged_ns = clock_wall_ns();
+	i->staged_ns = clock_boot_ns();
 	i->failed = i->write_told = false;
 	i->refs++;
 	if (i->parent && !i->unlinked)
@@ -390,6 +391,17 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	meta_rec_release(&rec);
 }
 
+/* Was the version there for all the time that the file has been changed? Both
+ * times of the server are whole seconds. */
+static bool is_older_locked(const struct inode *i,
+			    const struct store_attr *attr)
+{
+	int64_t age = attr->date_ns - attr->mtime_ns;
+
+	return i->staged_ns && attr->date_ns && attr->mtime_ns &&
+	       age >= (int64_t)(clock_boot_ns() - i->staged_ns) + NS_PER_S;
+}
+
 /* We lost against another version. Was it there before the file was opened,
  * and may this content replace it? Then its ETag is the one to replace. */
 static bool was_there_before(struct vfs *v, const struct vfs_ctx *ctx,
@@ -407,8 +419,8 @@ static bool was_there_before(struct vfs *v, const struct vfs_ctx *ctx,
 		older = true;
 		free(i->etag);
 		i->etag = xstrdup("");
-	} else if (!err && i->staged_ns) {
-		older = req.attr.mtime_ns + NS_PER_S <= i->staged_ns;
+	} else if (!err) {
+		older = is_older_locked(i, &req.attr);
 	}
 	if (!err && older) {
 		free(i->etag);

@@ -132,5 +132,45 @@ class Resumed(Journal):
         self.assertEqual(self.body("f"), b"second")
 
 
+class Clocks(Journal):
+    """Whose version is newer, whatever the clock of this machine shows."""
+
+    def test_a_version_of_another_is_a_race(self):
+        for skew in (-120, 0, 120):
+            with self.subTest(skew):
+                self.server.control(f"clock?skew={skew}")
+                for name, old in ((f"new{skew}", None), (f"f{skew}", b"base")):
+                    if old:
+                        self.server.put(name, old)
+                    m = self.mount()
+                    if old:
+                        m.read(name)
+                    f = open(f"{m.path}/{name}", "w")
+                    f.write("ours")
+                    f.flush()
+                    self.server.put(name, b"theirs")
+                    time.sleep(1.5)
+                    with self.assertRaises(OSError):
+                        f.close()
+                    self.assertEqual(self.body(name), b"theirs")
+                    m.unmount()
+
+    def test_old_knowledge_is_none(self):
+        for skew in (-120, 0, 120):
+            with self.subTest(skew):
+                self.server.control(f"clock?skew={skew}")
+                self.server.put(f"f{skew}", b"base")
+                m = self.mount()
+                m.read(f"f{skew}")
+                os.listdir(m.path)
+                for name in (f"new{skew}", f"f{skew}"):
+                    self.server.put(name, b"theirs")
+                time.sleep(2.2)
+                for name in (f"new{skew}", f"f{skew}"):
+                    self.write(m, name, "ours")
+                    self.assertEqual(self.body(name), b"ours")
+                m.unmount()
+
+
 if __name__ == "__main__":
     unittest.main()

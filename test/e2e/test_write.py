@@ -354,17 +354,6 @@ class Races(Writing):
             self.assertEqual(lost, [how])
             self.assertEqual(self.body(name).decode(), won[0])
 
-    def test_stale_knowledge_is_no_race(self):
-        m2 = self.other()
-        os.listdir(self.m.path)
-        os.listdir(m2.path)
-        with open(f"{self.m.path}/a", "w") as f:
-            f.write("old")
-        time.sleep(2.1)
-        with open(f"{m2.path}/a", "w") as f:  # believed absent
-            f.write("new")
-        self.assertEqual(self.body("a"), b"new")
-
     def tearDown(self):
         for m in self.mounts:
             m.expected_errors = True

@@ -185,6 +185,7 @@ static void test_seams(void)
 	CASE("clock and rand can be replaced");
 	clock_replace(&fixed);
 	CHECK_INT(clock_mono_ms(), 5);
+	CHECK_INT(clock_boot_ns(), 5000000);
 	CHECK_INT(clock_wall_s(), 1);
 	clock_replace(NULL);
 	CHECK(clock_wall_s() > 1700000000);

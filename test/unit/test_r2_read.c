@@ -450,6 +450,7 @@ static void test_heads(void)
 			       "Etag: W/\"" ETAG "\"\n"
 			       "Content-Length: 5000000000\n"
 			       "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\n"
+			       "Date: Tue, 14 Nov 2023 22:13:25 GMT\n"
 			       "Content-Type: a/b\nContent-Encoding: gzip\n"
 			       "X-Amz-Meta-MTime: 1.5\n"
 			       "x-amz-meta-n: =?UTF-8?B?w6k=?=\n"
@@ -463,6 +464,7 @@ static void test_heads(void)
 	CHECK_STR(req.attr.etag.s, ETAG);
 	CHECK_INT(req.attr.size, 5000000000);
 	CHECK_INT(req.attr.mtime_ns, 1700000000000000000);
+	CHECK_INT(req.attr.date_ns, 1700000005000000000);
 	CHECK_STR(req.attr.content_type, "a/b");
 	CHECK_STR(req.attr.content_encoding, "gzip");
 	CHECK(req.attr.infrequent && req.attr.has_meta);
