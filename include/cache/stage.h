@@ -99,16 +99,18 @@ char *stage_kind_path(struct stage *s, uint64_t id, const char *kind);
 MUST_CHECK int stage_each_kind(struct stage *s, const char *kind,
 			       void (*fn)(uint64_t id, void *arg), void *arg);
 
-/* ---- moves of folders under way ---- */
+/* ---- notes: records that speak of no bytes ---- */
 
-/* A durable note that all keys of the prefix `from` are to be moved to `to`. */
-MUST_CHECK int stage_note(struct stage *s, const char *from, const char *to,
-			  uint64_t *ret_id);
-void stage_note_done(struct stage *s, uint64_t id);
-MUST_CHECK int stage_each_note(struct stage *s,
-			       void (*fn)(uint64_t id, void *arg), void *arg);
-/* base_key is `from`, key is `to`. */
-MUST_CHECK int stage_read_note(struct stage *s, uint64_t id,
+#define STAGE_MOVE	 "move" /* all keys of the prefix base_key go to key */
+#define STAGE_ATTRIBUTES "attr" /* blob is owed to the folder key */
+
+/* Writes the note, or replaces the one of this id (stage_new_id). One call for
+ * an id at a time. durable: it survives a power cut on return. */
+MUST_CHECK int stage_note(struct stage *s, const char *kind, uint64_t id,
+			  const struct journal_rec *rec, bool durable);
+/* Gives rec; journal_release. */
+MUST_CHECK int stage_read_note(struct stage *s, const char *kind, uint64_t id,
 			       struct journal_rec *rec);
+void stage_note_done(struct stage *s, const char *kind, uint64_t id);
 
 #endif

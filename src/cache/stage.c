@@ -500,40 +500,30 @@ void staged_forget_record(struct staged *f)
 	mutex_unlock(&f->saving);
 }
 
-/* ---- notes of moves ---- */
+/* ---- notes ---- */
 
-int stage_note(struct stage *s, const char *from, const char *to,
-	       uint64_t *ret_id)
+int stage_note(struct stage *s, const char *kind, uint64_t id,
+	       const struct journal_rec *rec, bool durable)
 {
-	struct journal_rec rec = { .state = JOURNAL_OWED,
-				   .key = (char *)to,
-				   .base_key = (char *)from };
-	uint64_t id = stage_new_id(s);
 	struct buf b;
 	int err;
 
 	buf_init(&b, JOURNAL_MAX);
-	journal_encode(&b, &rec);
-	err = write_record(s, id, "move", &b, true);
+	journal_encode(&b, rec);
+	err = b.failed ? -EFBIG : write_record(s, id, kind, &b, durable);
 	buf_release(&b);
-	*ret_id = err ? 0 : id;
 	return err;
 }
 
-void stage_note_done(struct stage *s, uint64_t id)
+int stage_read_note(struct stage *s, const char *kind, uint64_t id,
+		    struct journal_rec *rec)
 {
-	CLEANUP(free) char *path = record_path(s, id, "move");
+	return read_record(s, id, kind, rec);
+}
+
+void stage_note_done(struct stage *s, const char *kind, uint64_t id)
+{
+	CLEANUP(free) char *path = record_path(s, id, kind);
 
 	fsio()->unlink(path);
-}
-
-int stage_each_note(struct stage *s, void (*fn)(uint64_t id, void *arg),
-		    void *arg)
-{
-	return stage_each_kind(s, "move", fn, arg);
-}
-
-int stage_read_note(struct stage *s, uint64_t id, struct journal_rec *rec)
-{
-	return read_record(s, id, "move", rec);
 }

@@ -203,12 +203,13 @@ static bool takes_bytes_instead(struct writeback *wb,
 				const struct writeback_target *t, int err,
 				struct store_interrupt *interrupt)
 {
+	const struct writeback_target base = { .key = wb->base_key,
+					       .if_match = wb->base_etag };
 	struct writeback_result unused;
 
 	return (err == -ESTALE || err == -EEXIST || err == -ENOENT) &&
 	       strcmp(wb->base_key, t->key) != 0 &&
-	       check_target(wb, wb->base_key, false, wb->base_etag, interrupt,
-			    &unused) == -ESTALE &&
+	       check_target(wb, &base, interrupt, &unused) == -ESTALE &&
 	       writeback_fill(wb, interrupt) == 0;
 }
 

@@ -401,13 +401,16 @@ static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
 				.to = to->key,
 				.dir = i,
 				.fresh = !again && !to->exists };
-	uint64_t note;
-	int err = stage_note(stage, from->key, to->key, &note);
+	const struct journal_rec rec = { .state = JOURNAL_OWED,
+					 .key = (char *)to->key,
+					 .base_key = (char *)from->key };
+	uint64_t note = stage_new_id(stage);
+	int err = stage_note(stage, STAGE_MOVE, note, &rec, true);
 
 	if (err)
 		return err;
 	err = move_keys(v, ctx, &m);
-	stage_note_done(stage, note);
+	stage_note_done(stage, STAGE_MOVE, note);
 	if (err) {
 		if (!again)
 			note_stopped(v, from, to);

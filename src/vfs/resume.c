@@ -205,7 +205,7 @@ static void finish_move(uint64_t id, void *arg)
 	struct journal_rec rec;
 	struct move m = { .fresh = false };
 
-	if (stage_read_note(r->stage, id, &rec))
+	if (stage_read_note(r->stage, STAGE_MOVE, id, &rec))
 		return;
 	log_info("vfs", "the rename of %s to %s goes on", rec.base_key,
 		 rec.key);
@@ -214,7 +214,7 @@ static void finish_move(uint64_t id, void *arg)
 	forget_folder(r->v, m.from);
 	forget_folder(r->v, m.to);
 	if (move_keys(r->v, &ctx, &m) == 0)
-		stage_note_done(r->stage, id);
+		stage_note_done(r->stage, STAGE_MOVE, id);
 	journal_release(&rec);
 }
 
@@ -228,7 +228,7 @@ int vfs_resume(struct vfs *v)
 	r.stage = writebacks_stage(v->config.writebacks);
 	err = removals_resume(v);
 	if (!err)
-		err = stage_each_note(r.stage, finish_move, &r);
+		err = stage_each_kind(r.stage, STAGE_MOVE, finish_move, &r);
 	if (!err)
 		err = stage_each(r.stage, resume_one, &r);
 	if (r.owed)

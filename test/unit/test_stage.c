@@ -208,6 +208,40 @@ static void test_gone(const char *dir)
 	stage_close(s);
 }
 
+static void test_notes(const char *dir)
+{
+	char to[] = "to/", from[] = "from/", other[] = "else/";
+	struct journal_rec rec = { .state = JOURNAL_OWED,
+				   .key = to,
+				   .base_key = from };
+	uint64_t id = 0, made;
+	struct stage *s;
+
+	CASE("a note is written, replaced, found by its kind, and goes");
+	CHECK_INT(stage_open(dir, &s), 0);
+	made = stage_new_id(s);
+	CHECK_INT(stage_note(s, STAGE_MOVE, made, &rec, true), 0);
+	rec.base_key = other;
+	CHECK_INT(stage_note(s, STAGE_MOVE, made, &rec, false), 0);
+	stage_close(s);
+
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(stage_each_kind(s, STAGE_ATTRIBUTES, see_log, &id), 0);
+	CHECK_INT(id, 0);
+	CHECK_INT(stage_each_kind(s, STAGE_MOVE, see_log, &id), 0);
+	CHECK_INT(id, made);
+	CHECK_INT(stage_read_note(s, STAGE_ATTRIBUTES, id, &rec), -ENOENT);
+	CHECK_INT(stage_read_note(s, STAGE_MOVE, id, &rec), 0);
+	CHECK_STR(rec.base_key, "else/");
+	CHECK_STR(rec.key, "to/");
+	journal_release(&rec);
+	stage_note_done(s, STAGE_MOVE, id);
+	id = 0;
+	CHECK_INT(stage_each_kind(s, STAGE_MOVE, see_log, &id), 0);
+	CHECK_INT(id, 0);
+	stage_close(s);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/r2fs-stage-XXXXXX", path[64];
@@ -218,6 +252,7 @@ int main(void)
 		return 1;
 	test_staged(dir);
 	test_gone(dir);
+	test_notes(dir);
 	snprintf(path, sizeof(path), "%s/stage", dir);
 	rmdir(path);
 	CHECK_INT(rmdir(dir), 0);
