@@ -42,7 +42,7 @@ struct journal_rec {
 	struct ranges ranges; /* what is in the staged file */
 	void *blob; /* metadata pairs to store with the object */
 	uint32_t blob_len;
-	bool meta_changed;
+	bool meta_changed; /* the base has all the bytes: only blob is owed */
 	int64_t changed_ns; /* wall time of the last change */
 	/* multipart upload under way */
 	char *upload_id; /* NULL: none */

@@ -172,6 +172,8 @@ MUST_CHECK int writeback_record(struct writeback *wb,
 				const struct journal_rec *rec, bool durable);
 /* The last record again, if there is one, with what R2 has by now. */
 void writeback_rerecord(struct writeback *wb);
+/* It shall survive a power cut, if it does not yet. */
+void writeback_make_durable(struct writeback *wb);
 
 /* R2 has everything: the record goes, the bytes stay. */
 void writeback_unrecord(struct writeback *wb);

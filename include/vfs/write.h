@@ -76,6 +76,14 @@ void inode_drop(struct vfs *v, struct inode *i);
 bool inode_is_held(struct vfs *v, uint64_t ino);
 /* From the first written byte on the journal knows of the file. */
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb);
+/* What the inode is and holds is owed from now on, whatever happens to the
+ * daemon, or (durable) to the machine. */
+MUST_CHECK int inode_journal_owed(struct vfs *v, struct inode *i,
+				  struct writeback *wb, bool durable);
+/* What the journal has of it survives a power cut. */
+void inode_make_durable(struct vfs *v, struct inode *i);
+/* The journal forgets it. */
+void inode_unjournal(struct vfs *v, struct inode *i);
 /* The journal's record again, after the key or attributes changed. */
 void inode_rejournal(struct vfs *v, struct inode *i);
 void inode_rejournal_if(struct vfs *v, struct inode *i); /* if it has one */
@@ -123,13 +131,28 @@ void pairs_set(struct store_meta *m, const char *name, const char *value);
 void pairs_unset(struct store_meta *m, const char *name);
 void pairs_unset_attributes(struct store_meta *m); /* what stat shows */
 
-/* A folder's attributes to its marker, now; or if they are owed; or nobody
- * will any more, and nobody is. */
+/* On the inode alone. */
+void change_apply_locked(struct inode *i, const struct vfs_change *c);
+/* The attributes that wb is to store have changed: they are owed, and the
+ * journal knows, durably with --writeback. */
+MUST_CHECK int inode_touched(struct vfs *v, struct inode *i,
+			     struct writeback *wb);
+
+/* ---- folder.c ---- */
+
+/* Changes a folder's attributes; they are owed, and the journal knows. */
+MUST_CHECK int folder_touch(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *i, const struct vfs_change *c);
+/* Its attributes to its marker, now; or if they are owed (after an error they
+ * are still); or nobody will any more, and nobody is. */
 MUST_CHECK int folder_store(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i);
 MUST_CHECK int folder_flush(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i);
 void folder_quiet(struct vfs *v, struct inode *i);
+/* What the journal has of them survives a power cut; it forgets them. */
+void folder_make_durable(struct vfs *v, struct inode *i);
+void folder_give_up(struct vfs *v, struct inode *i);
 
 /* ---- change.c ---- */
 

@@ -171,6 +171,7 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 		err = set_base(wb, &base);
 	}
 	wb->gen = wb->data_gen = 1;
+	wb->stored_data_gen = rec->meta_changed ? wb->data_gen : 0;
 	wb->resumed = wb->durable = true;
 	wb->mpu = multipart_from_record(ws, rec);
 	copy_record(&wb->last, rec);
@@ -839,6 +840,16 @@ void writeback_rerecord(struct writeback *wb)
 	mutex_unlock(&wb->lock);
 	if (own.key && write_record(wb, &own))
 		log_warn("writeback", "the journal cannot be written");
+}
+
+void writeback_make_durable(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool already = wb->durable || !wb->last.key;
+	wb->durable |= !already;
+	mutex_unlock(&wb->lock);
+	if (!already)
+		writeback_rerecord(wb);
 }
 
 void writeback_unrecord(struct writeback *wb)

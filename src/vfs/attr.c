@@ -4,10 +4,9 @@
  * Mode, owner and time are kept as x-amz-meta-* in the spelling of s3fs and
  * rclone. On a file that is being written they travel with its content. On a
  * closed one they are one COPY of the object onto itself, put off for a
- * moment, because chmod, chown and utimes come in a row. A folder keeps them
- * on its marker object, by a PUT that is put off in the same way. The times of
- * change and access are stored where they differ from mtime, as s3fs stores
- * them.
+ * moment, because chmod, chown and utimes come in a row; until R2 has them, the
+ * journal has. The times of change and access are stored where they differ from
+ * mtime, as s3fs stores them. Folders: folder.c.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -107,7 +106,7 @@ static bool changes_locked(const struct inode *i, const struct vfs_change *c)
 	       (c->mask & VFS_SET_MTIME && c->mtime_ns != i->mtime_ns);
 }
 
-static void apply_locked(struct inode *i, const struct vfs_change *c)
+void change_apply_locked(struct inode *i, const struct vfs_change *c)
 {
 	if (c->mask & VFS_SET_MODE)
 		i->mode = (i->mode & S_IFMT) | (c->mode & 07777);
@@ -122,173 +121,45 @@ static void apply_locked(struct inode *i, const struct vfs_change *c)
 	i->ctime_ns = clock_wall_ns();
 }
 
-/* ---- folders ---- */
+/* ---- files ---- */
 
-/* What the marker says, besides what the inode keeps itself. */
-static void folder_pairs(struct vfs *v, struct inode *i, const struct place *p,
-			 struct store_meta *ret)
-{
-	struct store_meta others;
-
-	inode_pairs(v, i, ret);
-	load_pairs(v, p, &others);
-	for (unsigned k = 0; k < others.n; k++)
-		pairs_set(ret, others.pairs[k].name, others.pairs[k].value);
-	store_meta_release(&others);
-}
-
-static int publish_folder(struct vfs *v, struct inode *i, const struct place *p,
-			  const struct store_meta *pairs)
-{
-	struct meta_rec rec = { .ino = i->ino,
-				.kind = META_DIR,
-				.flags = META_HAS_HEADERS | META_MARKER,
-				.checked_ns = clock_wall_ns() };
-	int err;
-
-	rec.mtime_ns = i->mtime_ns;
-	key_meta_pack(pairs, &rec.blob, &rec.blob_len);
-	err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
-	meta_rec_release(&rec);
-	mutex_lock(&v->lock);
-	i->flags |= META_HAS_HEADERS | META_MARKER;
-	mutex_unlock(&v->lock);
-	return err;
-}
-
-/* What a marker of somebody else says, before ours replaces it. */
-static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
-			  struct inode *i, const struct place *p)
+/* Half-written content is not recorded as owed for its attributes' sake: they
+ * travel with it. */
+int inode_touched(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	char key[STORE_KEY_MAX + 1];
-	struct store_req req;
-	struct meta_rec rec;
-	int err;
+	bool writers, owed;
+	int err = 0;
 
+	writeback_touch(wb);
+	inode_publish_name(v, i);
 	mutex_lock(&v->lock);
-	bool known = i->flags & META_HAS_HEADERS;
+	writers = i->writers > 0;
+	owed = i->owed;
 	mutex_unlock(&v->lock);
-	if (known)
-		return 0;
-	if (ctx->nowait)
-		return -EAGAIN;
-	err = inode_key(v, i, key);
+	if (!writers ||
+	    (inode_key(v, i, key) == 0 && writeback_same_content(wb, key)))
+		err = inode_journal_owed(v, i, wb, v->config.journal_close);
 	if (err)
-		return err;
-	store_req_init(&req, STORE_HEAD);
-	req.key = key;
-	err = removal_wait(v, ctx, key);
-	if (!err)
-		err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err) {
-		rec_from_attr(&req.attr, clock_wall_ns(), &rec);
-		rec.kind = META_DIR;
-		rec.ino = i->ino;
-		rec.size = 0;
-		rec.etag[0] = 0;
-		rec.flags = META_HAS_HEADERS | META_MARKER;
-		err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
-		if (!err)
-			inode_put(v,
-				  inode_from_rec(v, p->parent, p->name, &rec));
-		meta_rec_release(&rec);
-	}
-	store_req_release(&req);
-	return err == -ENOENT ? 0 : err;
-}
-
-int folder_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
-{
-	char key[STORE_KEY_MAX + 1];
-	struct store_meta pairs;
-	struct store_etag etag;
-	struct place p;
-	int err;
-
-	inode_unowe(v, i);
-	err = inode_place(v, i, &p);
-	if (err || !p.parent)
-		return 0; /* gone: nobody asks for its attributes */
-	err = inode_key(v, i, key);
-	folder_pairs(v, i, &p, &pairs);
-	if (!err)
-		err = put_small(v, ctx, key, "", 0, &pairs, false, &etag);
-	store_meta_release(&pairs);
-	place_put(v, &p);
-	return err;
-}
-
-int folder_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	bool owed = i->owed || i->touching;
-	while (!ctx->nowait && i->touching)
-		cond_wait(&v->inode_free, &v->lock);
-	bool left = i->owed;
-	mutex_unlock(&v->lock);
-	if (owed && ctx->nowait)
-		return -EAGAIN;
-	return left ? folder_store(v, ctx, i) : 0;
-}
-
-void folder_quiet(struct vfs *v, struct inode *i)
-{
-	inode_unowe(v, i);
-	mutex_lock(&v->lock);
-	while (i->touching)
-		cond_wait(&v->inode_free, &v->lock);
-	mutex_unlock(&v->lock);
-}
-
-/* Shows at once, and is stored in a moment: the programs that copy trees call
- * chown, chmod and utimes in a row. */
-static int touch_folder(struct vfs *v, const struct vfs_ctx *ctx,
-			struct inode *i, const struct vfs_change *c)
-{
-	struct store_meta pairs;
-	struct place p;
-	int err = inode_place(v, i, &p);
-
-	if (err)
-		return err;
-	err = folder_headers(v, ctx, i, &p);
-	if (!err) {
-		mutex_lock(&v->lock);
-		apply_locked(i, c);
-		mutex_unlock(&v->lock);
-		folder_pairs(v, i, &p, &pairs);
-		err = publish_folder(v, i, &p, &pairs);
-		store_meta_release(&pairs);
+		log_warn("vfs", "the journal cannot be written");
+	if (!writers && !owed)
 		inode_owe(v, i, OWED_ATTR_NS);
-	}
-	if (!err && c->mask & VFS_SET_MTIME)
-		err = meta_dir_changed(v->meta, i->ino, 0);
-	place_put(v, &p);
-	return err;
+	return v->config.journal_close ? err : 0;
 }
 
-/* ---- both ---- */
-
-/* Attributes of a file changed: they travel with the content, or alone. */
 static int touch(struct vfs *v, struct inode *i, const struct vfs_change *c)
 {
 	struct writeback *wb;
-	bool dirty, writers;
 	int err = inode_stage(v, i, false, &wb);
 
 	if (err)
 		return err;
-	dirty = writeback_dirty(wb);
 	mutex_lock(&v->lock);
-	apply_locked(i, c);
-	writers = i->writers > 0;
+	change_apply_locked(i, c);
 	mutex_unlock(&v->lock);
-	writeback_touch(wb);
-	inode_publish_name(v, i);
-	if (!dirty && !writers)
-		inode_owe(v, i, OWED_ATTR_NS);
+	err = inode_touched(v, i, wb);
 	writeback_put(wb);
-	return 0;
+	return err;
 }
 
 /* An access time alone is not worth a request: the cache keeps it, and the
@@ -326,7 +197,7 @@ static int touch_root(struct vfs *v, const struct vfs_change *c)
 	if (c->mask & (VFS_SET_MODE | VFS_SET_UID | VFS_SET_GID))
 		return -EPERM;
 	mutex_lock(&v->lock);
-	apply_locked(v->root, c);
+	change_apply_locked(v->root, c);
 	mutex_unlock(&v->lock);
 	return meta_dir_changed(v->meta, v->root->ino, c->mtime_ns);
 }
@@ -342,7 +213,7 @@ static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 	atime = c->mask & VFS_SET_ATIME && c->atime_ns != i->atime_ns;
 	unlinked = i->unlinked;
 	if (unlinked && (changes || atime))
-		apply_locked(i, c);
+		change_apply_locked(i, c);
 	mutex_unlock(&v->lock);
 	if (!changes && atime && !unlinked)
 		remember_atime(v, i, c->atime_ns);
@@ -350,11 +221,13 @@ static int set_attributes(struct vfs *v, const struct vfs_ctx *ctx,
 		return 0;
 	if (!v->config.writebacks)
 		return -EROFS;
+	if (v->config.journal_close && ctx->nowait)
+		return -EAGAIN;
 	if (i->kind == META_FILE) {
 		err = inode_headers(v, ctx, i);
 		return err ? err : touch(v, i, c);
 	}
-	return i == v->root ? touch_root(v, c) : touch_folder(v, ctx, i, c);
+	return i == v->root ? touch_root(v, c) : folder_touch(v, ctx, i, c);
 }
 
 static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,

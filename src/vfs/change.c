@@ -602,6 +602,7 @@ void name_displaced(struct vfs *v, struct inode *i, bool gone)
 			i->parent->staged--;
 		i->unlinked = true;
 		mutex_unlock(&v->lock);
+		inode_unjournal(v, i);
 	}
 	inode_end(v, i);
 	inode_settle(v, i);

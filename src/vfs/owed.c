@@ -35,14 +35,18 @@ bool error_may_pass(int err)
 	       err == -ECANCELED || err == -EBADMSG || err == -EPROTO;
 }
 
+/* It may take long now: what was put off for a moment is put down. */
 static void again(struct vfs *v, struct inode *i)
 {
 	int64_t delay = RETRY_NS;
 
 	mutex_lock(&v->lock);
-	for (unsigned n = i->owed_tries++; n && delay < RETRY_MAX_NS; n--)
-		delay *= 2;
+	unsigned tries = i->owed_tries++;
 	mutex_unlock(&v->lock);
+	if (!tries)
+		inode_make_durable(v, i);
+	for (; tries && delay < RETRY_MAX_NS; tries--)
+		delay *= 2;
 	inode_owe(v, i, delay);
 }
 
@@ -52,6 +56,13 @@ static void folder_touched(struct vfs *v, struct inode *i)
 	i->touching = false;
 	cond_broadcast(&v->inode_free);
 	mutex_unlock(&v->lock);
+}
+
+static void folder_refused(struct vfs *v, struct inode *i, int err)
+{
+	log_error("vfs", "attributes of %s could not be stored: %s", i->name,
+		  strerror(-err));
+	folder_give_up(v, i);
 }
 
 static void run_owed(struct task *t)
@@ -68,8 +79,7 @@ static void run_owed(struct task *t)
 	if (err && error_may_pass(err))
 		again(v, j->inode);
 	else if (err && folder)
-		log_error("vfs", "attributes of %s could not be stored: %s",
-			  j->inode->name, strerror(-err));
+		folder_refused(v, j->inode, err);
 	else if (err)
 		inode_abandon(v, j->inode);
 	else
@@ -215,5 +225,7 @@ void vfs_stop(struct vfs *v)
 	while (v->uploader || v->storing)
 		cond_wait_ms(&v->owed_changed, &v->lock, WAKE_MS);
 	mutex_unlock(&v->lock);
+	list_for_each(n, &v->owed) /* nobody adds any more */
+		inode_make_durable(v, list_entry(n, struct inode, owed_link));
 	removals_stop(v);
 }

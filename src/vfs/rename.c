@@ -247,7 +247,8 @@ static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
 		if (i->kind == META_DIR) {
 			if (!err)
 				err = folder_flush(v, ctx, i);
-			folder_quiet(v, i);
+			if (!err)
+				folder_quiet(v, i);
 			continue;
 		}
 		mutex_lock(&v->lock);
@@ -433,8 +434,9 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	struct below below;
 	int err = folder_flush(v, ctx, i), held;
 
-	folder_quiet(v, i);
-	if (to->exists) {
+	if (!err)
+		folder_quiet(v, i);
+	if (!err && to->exists) {
 		struct inode *old = inode_get(v, to->rec.ino);
 
 		if (old)

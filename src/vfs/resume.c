@@ -198,6 +198,55 @@ static void forget_folder(struct vfs *v, const char *of)
 	free(key);
 }
 
+static struct inode *noted_folder(struct vfs *v, const struct journal_rec *rec)
+{
+	struct meta_rec m = { .kind = META_DIR,
+			      .flags = META_HAS_HEADERS | META_MARKER,
+			      .checked_ns = clock_wall_ns(),
+			      .blob = rec->blob,
+			      .blob_len = rec->blob_len };
+	char *key = xstrdup(rec->key), *name = NULL;
+	size_t n = strlen(key);
+	struct inode *dir, *i = NULL;
+
+	if (n)
+		key[n - 1] = 0;
+	dir = key_walk(v, key, &name);
+	if (dir && key_name_ok(name, strlen(name)) &&
+	    meta_put(v->meta, dir->ino, name, &m, &m) == 0) {
+		i = inode_from_rec(v, dir, name, &m);
+		meta_rec_release(&m);
+	}
+	inode_put(v, dir);
+	free(key);
+	return i;
+}
+
+static void take_up_folder(uint64_t id, void *arg)
+{
+	struct resume *r = arg;
+	struct vfs *v = r->v;
+	struct journal_rec rec;
+	struct inode *i = NULL;
+	int err = stage_read_note(r->stage, STAGE_ATTRIBUTES, id, &rec);
+
+	if (!err)
+		i = noted_folder(v, &rec);
+	if (!i) {
+		log_error("vfs", "journal entry %llu is left: %s",
+			  (unsigned long long)id, strerror(err ? -err : EXDEV));
+	} else {
+		mutex_lock(&v->lock);
+		restore_attributes(i, &rec);
+		i->note = id;
+		mutex_unlock(&v->lock);
+		inode_owe(v, i, 0);
+		r->owed++;
+	}
+	inode_put(v, i);
+	journal_release(&rec);
+}
+
 static void finish_move(uint64_t id, void *arg)
 {
 	const struct vfs_ctx ctx = { 0 };
@@ -229,6 +278,9 @@ int vfs_resume(struct vfs *v)
 	err = removals_resume(v);
 	if (!err)
 		err = stage_each_kind(r.stage, STAGE_MOVE, finish_move, &r);
+	if (!err)
+		err = stage_each_kind(r.stage, STAGE_ATTRIBUTES, take_up_folder,
+				      &r);
 	if (!err)
 		err = stage_each(r.stage, resume_one, &r);
 	if (r.owed)

@@ -289,34 +289,69 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 	rec.create = !rec.etag[0];
 	err = writeback_record(wb, &rec, durable);
 	free(rec.blob);
+	if (err)
+		return err;
+	bool bytes = !writeback_same_content(wb, key);
 	mutex_lock(&v->lock);
-	i->journalled = !err;
+	i->journalled = true;
+	i->journalled_bytes = bytes;
 	mutex_unlock(&v->lock);
-	return err;
+	return 0;
 }
 
+/* Attributes alone that were promised to survive are not given up for bytes
+ * that nobody has closed. */
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	mutex_lock(&v->lock);
-	bool done = i->journalled || i->unlinked;
+	bool done = i->unlinked || (i->journalled && (i->journalled_bytes ||
+						      v->config.journal_close));
 	mutex_unlock(&v->lock);
 	if (!done && record(v, i, wb, JOURNAL_OPEN, false, NULL))
 		log_warn("vfs", "the journal cannot be written");
 }
 
+int inode_journal_owed(struct vfs *v, struct inode *i, struct writeback *wb,
+		       bool durable)
+{
+	return record(v, i, wb, JOURNAL_OWED, durable, NULL);
+}
+
+void inode_make_durable(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+
+	if (i->kind == META_DIR)
+		folder_make_durable(v, i);
+	if (wb)
+		writeback_make_durable(wb);
+	writeback_put(wb);
+}
+
+void inode_unjournal(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+
+	mutex_lock(&v->lock);
+	bool drop = i->journalled && wb;
+	i->journalled = false;
+	mutex_unlock(&v->lock);
+	if (drop)
+		writeback_unrecord(wb);
+	writeback_put(wb);
+}
+
 /* If R2 has it all, nothing is left to be recovered; else the rest is to
  * replace what R2 has now. */
-static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb)
+static void stored_by_now(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	mutex_lock(&v->lock);
-	bool journalled = i->journalled, drop = !writeback_dirty(wb);
-	if (drop)
-		i->journalled = false;
+	bool journalled = i->journalled;
 	mutex_unlock(&v->lock);
-	if (journalled && drop)
-		writeback_unrecord(wb);
-	else if (journalled)
+	if (journalled && writeback_dirty(wb))
 		writeback_rerecord(wb);
+	else
+		inode_unjournal(v, i);
 }
 
 /* The name is R2's again: to be asked for if an object may be there. */
@@ -515,7 +550,7 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	if (err && err != -EAGAIN && !failure_note(v, ctx, i, wb, err, r.why))
 		err = 0;
 	if (!err)
-		unjournal(v, i, wb);
+		stored_by_now(v, i, wb);
 	writeback_put(wb);
 	return err;
 }

@@ -411,12 +411,10 @@ static int apply_change(struct vfs *v, struct inode *i, const char *name,
 {
 	struct store_meta fresh = { 0 };
 	struct writeback *wb;
-	bool dirty, writers = false;
 	int err = inode_stage(v, i, false, &wb);
 
 	if (err)
 		return err;
-	dirty = writeback_dirty(wb);
 	mutex_lock(&v->lock);
 	err = change_locked(i, name, value, len, &fresh);
 	if (!err) {
@@ -425,18 +423,13 @@ static int apply_change(struct vfs *v, struct inode *i, const char *name,
 		i->pairs = fresh;
 		i->ctime_ns = clock_wall_ns();
 		fresh = old;
-		writers = i->writers > 0;
 	}
 	mutex_unlock(&v->lock);
 	store_meta_release(&fresh);
-	if (!err) {
-		writeback_touch(wb);
-		inode_publish_name(v, i);
-		if (!dirty && !writers)
-			inode_owe(v, i, OWED_ATTR_NS);
-	} else {
+	if (err)
 		inode_settle(v, i);
-	}
+	else
+		err = inode_touched(v, i, wb);
 	writeback_put(wb);
 	return err;
 }
@@ -459,6 +452,8 @@ static int set(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		return -ENODATA;
 	if (there && flags & XATTR_CREATE)
 		return -EEXIST;
+	if (v->config.journal_close && ctx->nowait)
+		return -EAGAIN;
 	return apply_change(v, i, name, value, len);
 }
 

@@ -1,5 +1,6 @@
 """What a mount leaves in its journal, and what the next one makes of it."""
 
+import contextlib
 import os
 import time
 import unittest
@@ -130,6 +131,141 @@ class Resumed(Journal):
         self.settled(m)
         self.assertEqual(self.entries(m), [])
         self.assertEqual(self.body("f"), b"second")
+
+
+class Attributes(Journal):
+    """Of what is closed: they are sent a moment later, and not lost."""
+
+    def change(self, m, name="f"):
+        p = f"{m.path}/{name}"
+        os.utime(p, ns=(0, 1234567890123456789))
+        os.chmod(p, 0o600)
+        if not os.path.isdir(p):
+            os.setxattr(p, "user.k", b"v")
+
+    def assert_stored(self, key="f"):
+        meta = self.s3.head_object(Bucket=BUCKET, Key=key)["Metadata"]
+        self.assertEqual(meta["mtime"], "1234567890.123456789")
+        self.assertEqual(int(meta["mode"], 8 if meta["mode"][0] == "0"
+                             else 10) & 0o777, 0o600)
+        if not key.endswith("/"):
+            self.assertIn("xattr", meta)
+
+    def made(self, *options):
+        self.server.put("f", b"content")
+        m = self.mount(*options)
+        os.mkdir(f"{m.path}/d")
+        m.read("f")
+        return m
+
+    def again(self, m):
+        """One request each: no byte of the content travels."""
+        self.server.reset()
+        m.start()
+        self.assertEqual(os.stat(f"{m.path}/f").st_mtime_ns,
+                         1234567890123456789)
+        self.assertEqual(os.getxattr(f"{m.path}/f", "user.k"), b"v")
+        self.assertEqual(os.stat(f"{m.path}/d").st_mode & 0o777, 0o600)
+        m.unmount()
+        ops = self.server.stats()["ops"]
+        self.assertEqual((ops["COPY"], ops["PUT"], ops["GET"]), (1, 1, 0))
+        self.assert_stored("f")
+        self.assert_stored("d/")
+        self.assertEqual(self.body("f"), b"content")
+        self.server.reset()
+        m.start()
+        m.unmount()
+        ops = self.server.stats()["ops"]
+        self.assertEqual((ops["COPY"], ops["PUT"]), (0, 0))
+
+    def test_killed_before_they_were_sent(self):
+        for options in ((), ("--writeback",)):
+            with self.subTest(options):
+                m = self.made(*options)
+                self.change(m)
+                self.change(m, "d")
+                m.crash()
+                self.again(m)
+                m.unmount()
+                self.s3.delete_object(Bucket=BUCKET, Key="d/")
+
+    def test_left_behind(self):
+        m = self.made("--deadline", "2")
+        self.server.faults("op=COPY action=drop\nop=PUT action=drop")
+        self.change(m)
+        self.change(m, "d")
+        time.sleep(1)
+        run(R2FS, "umount", "--force", m.path)
+        m.mounted = False
+        wait_until(lambda: not os.path.exists(f"/proc/{m.pid}"))
+        self.server.faults("")
+        self.again(m)
+
+    def test_with_content_that_is_owed(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=drop")
+        self.write(m, "f", "content")
+        self.change(m)
+        m.crash()
+        self.server.faults("")
+        m.start()
+        m.unmount()
+        self.assert_stored()
+        self.assertEqual(self.body("f"), b"content")
+
+    def test_while_others_are_sent(self):
+        m = self.made()
+        self.server.faults("op=COPY action=delay:1500\n"
+                           "op=PUT action=delay:1500")
+        for name in "fd":
+            os.chmod(f"{m.path}/{name}", 0o640)
+        time.sleep(0.8)
+        self.change(m)
+        self.change(m, "d")
+        time.sleep(4)
+        self.assert_stored("f")
+        self.assert_stored("d/")
+
+    def test_another_version_stays(self):
+        m = self.made("--writeback")
+        self.change(m)
+        m.crash()
+        self.server.put("f", b"theirs")
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.body("f"), b"theirs")
+        self.assertNotIn("xattr", self.s3.head_object(
+            Bucket=BUCKET, Key="f")["Metadata"])
+
+    def test_of_what_was_removed(self):
+        for options in ((), ("--writeback",)):
+            with self.subTest(options):
+                m = self.made(*options)
+                self.server.faults("op=COPY action=drop")
+                self.change(m)
+                self.change(m, "d")
+                fd = os.open(f"{m.path}/f", os.O_RDONLY)
+                os.unlink(f"{m.path}/f")
+                os.rmdir(f"{m.path}/d")
+                m.crash()
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+                self.server.faults("")
+                m.start()
+                time.sleep(1)
+                m.unmount()
+                self.assertEqual(self.keys(), [])
+
+    def test_bytes_written_since_are_kept(self):
+        m = self.made()
+        self.change(m)
+        fd = os.open(f"{m.path}/f", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b" and more")
+        m.crash()
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        m.start()
+        self.assertTrue(self.failed(m, "f"))
 
 
 class Clocks(Journal):
