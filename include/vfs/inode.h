@@ -65,7 +65,8 @@ struct inode {
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
 	bool journalled; /* the journal has a record of the wb */
-	bool journalled_bytes; /* which speaks of bytes that R2 has not */
+	bool journalled_bytes; /* which speaks of bytes that R2 has not, */
+	bool journalled_owed; /* and is a promise */
 	uint64_t note; /* of a folder: its owed attributes in the journal; 0:
 			* none yet */
 	uint64_t touched; /* of a folder: changes of its attributes */

@@ -264,6 +264,8 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		inode_changed_locked(v, i);
 	}
 	mutex_unlock(&v->lock);
+	if (!err)
+		inode_journal_open(v, i, wb);
 	writeback_put(wb);
 	inode_publish_name(v, i);
 	if (!err && !writers) {

@@ -598,6 +598,7 @@ static void grown(struct vfs *v, struct inode *i, struct writeback *wb,
 	inode_changed_locked(v, i);
 	i->failed = false;
 	mutex_unlock(&v->lock);
+	inode_journal_open(v, i, wb);
 }
 
 int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
@@ -619,7 +620,6 @@ int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 	if (followed)
 		backings_end(f->v, f->inode, err ? NULL : &change);
 	grown(f->v, f->inode, wb, &before, &after);
-	inode_journal_open(f->v, f->inode, wb);
 	if (!err)
 		stream(f->v, f->inode, wb, before, after);
 	else if (err != -EFBIG)

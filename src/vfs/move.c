@@ -204,17 +204,22 @@ static int copy_in_parts(struct page *p, const struct vfs_ctx *ctx,
 	struct writeback_target t = {
 		.key = to, .create = true, .meta = meta, .cid = base.cid
 	};
-	struct writeback_result r;
+	const struct journal_rec rec = { .state = JOURNAL_OPEN,
+					 .key = (char *)to };
+	struct writeback_result r = { .why = "" };
 	struct writeback *wb;
 	int err = writeback_create(p->v->config.writebacks, &base, &wb);
 
 	if (err)
 		return err;
-	err = writeback_store(wb, &t, ctx->interrupt, &r);
+	err = writeback_record(wb, &rec, false);
+	if (!err)
+		err = writeback_store(wb, &t, ctx->interrupt, &r);
 	if (err)
 		log_warn("vfs", "%s could not be copied to %s: %s", e->name, to,
 			 r.why);
 	writeback_discard(wb);
+	writeback_abort(wb);
 	writeback_put(wb);
 	if (!err)
 		p->copies[index] = (struct copy){ true, true, r.etag };

@@ -141,6 +141,13 @@ static void abort_upload(struct vfs *v, struct journal_rec *rec)
 	rec->nparts = 0;
 }
 
+/* Was it a copy of what R2 has anyway? */
+static bool nothing_to_keep(const struct journal_rec *rec)
+{
+	return rec->base_key && !rec->ranges.n && rec->size == rec->base_size &&
+	       rec->base_len == rec->base_size;
+}
+
 static void keep(struct resume *r, uint64_t id)
 {
 	struct journal_rec rec;
@@ -151,6 +158,12 @@ static void keep(struct resume *r, uint64_t id)
 		return;
 	if (rec.upload_id)
 		abort_upload(r->v, &rec);
+	if (nothing_to_keep(&rec)) {
+		r->kept--;
+		journal_release(&rec);
+		staged_discard(staged);
+		return;
+	}
 	rec.state = JOURNAL_FAILED;
 	rec.why = xstrdup("the mount ended before the file was closed");
 	if (staged_save(staged, &rec, true))

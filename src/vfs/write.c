@@ -295,6 +295,7 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 	mutex_lock(&v->lock);
 	i->journalled = true;
 	i->journalled_bytes = bytes;
+	i->journalled_owed = state == JOURNAL_OWED;
 	mutex_unlock(&v->lock);
 	return 0;
 }
@@ -304,8 +305,9 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	mutex_lock(&v->lock);
-	bool done = i->unlinked || (i->journalled && (i->journalled_bytes ||
-						      v->config.journal_close));
+	bool promised = i->journalled_owed && v->config.journal_close;
+	bool done = i->unlinked ||
+		    (i->journalled && (i->journalled_bytes || promised));
 	mutex_unlock(&v->lock);
 	if (!done && record(v, i, wb, JOURNAL_OPEN, false, NULL))
 		log_warn("vfs", "the journal cannot be written");

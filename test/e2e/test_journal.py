@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import subprocess
 import time
 import unittest
 
-from harness import BUCKET, R2FS, Case, run, wait_until
+from harness import BUCKET, R2FS, Case, Server, run, wait_until
 
 
 class Journal(Case):
@@ -266,6 +267,66 @@ class Attributes(Journal):
             os.close(fd)
         m.start()
         self.assertTrue(self.failed(m, "f"))
+
+
+class Uploads(Journal):
+    """A multipart upload of a mount that died is not left in R2."""
+
+    def uploads(self):
+        return len(self.s3.list_multipart_uploads(Bucket=BUCKET).get(
+            "Uploads", []))
+
+    def interrupted(self, m, *command):
+        self.server.faults("op=PART action=delay:3000\n"
+                           "op=PARTCOPY action=delay:3000")
+        p = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self.uploads() == 1)
+        m.crash()
+        p.wait(60)
+        self.server.faults("")
+
+    def test_of_a_file_that_grew(self):
+        m = self.mount("--part-size", "5M")
+        for command in (("truncate", "-s", "100M"),
+                        ("fallocate", "-l", "100M")):
+            with self.subTest(command):
+                self.interrupted(m, *command, m.path + "/f")
+                m.start()
+                self.assertEqual(self.uploads(), 0)
+                self.assertEqual(self.keys(), [])
+
+    def test_of_a_large_copy(self):
+        self.server.stop()
+        self.server = Server("--synthetic", "bucket:big/:1:5368709121")
+        self.s3 = self.server.client()
+        m = self.mount()
+        os.listdir(m.path + "/big")
+        self.interrupted(m, "mv", m.path + "/big", m.path + "/large")
+        self.server.faults("op=PARTCOPY action=status:403")
+        m.start()
+        self.assertEqual(self.uploads(), 0)
+        self.assertEqual(self.entries(m), [])
+
+    def test_of_a_copy_that_was_written_to(self):
+        self.server.put("a", b"a" * 300000)
+        for options in ((), ("--writeback",)):
+            with self.subTest(options):
+                m = self.mount(*options)
+                m.read("a")
+                for more in (b"", b"more"):
+                    a = os.open(m.path + "/a", os.O_RDONLY)
+                    b = os.open(m.path + "/b", os.O_WRONLY | os.O_CREAT)
+                    self.assertEqual(os.copy_file_range(a, b, 300000), 300000)
+                    if more:
+                        os.pwrite(b, more, 5)
+                    m.crash()
+                    for fd in (a, b):
+                        with contextlib.suppress(OSError):
+                            os.close(fd)
+                    m.start()
+                    self.assertEqual(self.failed(m, "b"), bool(more))
+                    m.read("a")
+                m.unmount()
 
 
 class Clocks(Journal):
