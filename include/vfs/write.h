@@ -47,7 +47,8 @@ MUST_CHECK int inode_stage(struct vfs *v, struct inode *i, bool empty,
 struct writeback *inode_staged(struct vfs *v, struct inode *i);
 
 /* R2 holds (or, where that is the promise, the journal owes) what was
- * written. Logs a failure once and keeps the bytes. What the journal owes of a
+ * written; R2, if the journal cannot be written. Logs a failure once and keeps
+ * the bytes. What the journal owes of a
  * temporary name survives a power cut only with sync. */
 MUST_CHECK int inode_flush(struct vfs *v, const struct vfs_ctx *ctx,
 			   struct inode *i, bool sync);
@@ -84,9 +85,11 @@ MUST_CHECK int inode_journal_owed(struct vfs *v, struct inode *i,
 void inode_make_durable(struct vfs *v, struct inode *i);
 /* The journal forgets it. */
 void inode_unjournal(struct vfs *v, struct inode *i);
-/* The journal's record again, after the key or attributes changed. */
-void inode_rejournal(struct vfs *v, struct inode *i);
-void inode_rejournal_if(struct vfs *v, struct inode *i); /* if it has one */
+/* The journal's record again, after the key or attributes changed. False: it
+ * cannot be written, and is what was promised: then R2 must have it. */
+MUST_CHECK bool inode_rejournal(struct vfs *v, struct inode *i);
+/* If it has one; and R2 has it soon, if it must. */
+void inode_rejournal_if(struct vfs *v, struct inode *i);
 
 /* Content an earlier run left; takes the reference. */
 void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
@@ -98,9 +101,13 @@ void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
  * now. */
 bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		  struct writeback *wb, int err, const char *why);
-/* It is not tried again: gives the error and why. */
+/* The store is given up: its error, and the reason for the journal. What the
+ * cache has of the version before joins the staged file. */
 int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 		size_t n);
+/* Logs the end. unkept: -errno if the journal has no record of it. */
+void failure_kept(struct vfs *v, struct inode *i, struct writeback *wb, int err,
+		  const char *why, int unkept);
 /* A write could not be staged. The journal learns of those before it. */
 void failure_staging(struct vfs *v, struct inode *i, int err);
 /* It has been stored. */

@@ -96,27 +96,38 @@ bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 int failure_end(struct vfs *v, struct inode *i, struct writeback *wb, char *why,
 		size_t n)
 {
-	char key[STORE_KEY_MAX + 1] = "?";
-	uint64_t lacking = 0;
-	bool told;
 	int err;
+
+	mutex_lock(&v->lock);
+	snprintf(why, n, "%s", i->fail_why ? i->fail_why : "no answer from R2");
+	err = i->fail_error ? i->fail_error : -EIO;
+	mutex_unlock(&v->lock);
+	if (version_is_gone(err))
+		writeback_salvage(wb);
+	return err;
+}
+
+void failure_kept(struct vfs *v, struct inode *i, struct writeback *wb, int err,
+		  const char *why, int unkept)
+{
+	uint64_t lacking = version_is_gone(err) ? count_lacking(wb) : 0;
+	char key[STORE_KEY_MAX + 1] = "?";
+	bool told;
 
 	if (inode_key(v, i, key))
 		log_debug("vfs", "unlinked while its store failed");
 	mutex_lock(&v->lock);
-	snprintf(why, n, "%s", i->fail_why ? i->fail_why : "no answer from R2");
-	err = i->fail_error ? i->fail_error : -EIO;
 	told = i->fail_told;
 	i->fail_error = 0;
 	i->fail_told = false;
 	mutex_unlock(&v->lock);
-	if (version_is_gone(err)) {
-		writeback_salvage(wb);
-		lacking = count_lacking(wb);
-	}
-	if (!told || lacking)
+	if (unkept)
+		log_error("vfs",
+			  "%s could not be stored: %s (%s), nor be kept in the "
+			  "journal: %s",
+			  key, why, strerror(-err), strerror(-unkept));
+	else if (!told || lacking)
 		log_final(key, wb, err, why, lacking);
-	return err;
 }
 
 void failure_staging(struct vfs *v, struct inode *i, int err)

@@ -170,7 +170,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
 	struct inode *old = to->exists ? inode_get(v, to->rec.ino) : NULL;
-	bool owed, local, replaced = false;
+	bool owed, local, replaced = false, kept = true;
 	int err = 0;
 
 	if (old) {
@@ -194,8 +194,10 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 	if (owed && (err || local))
 		owe_again(v, i);
 	if (local)
-		inode_rejournal(v, i);
+		kept = inode_rejournal(v, i);
 	inode_end(v, i);
+	if (!kept)
+		err = inode_store(v, ctx, i);
 	inode_settle(v, i);
 	inode_put(v, i);
 	return err;

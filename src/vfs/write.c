@@ -385,8 +385,8 @@ void inode_abandon(struct vfs *v, struct inode *i)
 	if (!wb)
 		return;
 	error = failure_end(v, i, wb, why, sizeof(why));
-	if (record(v, i, wb, JOURNAL_FAILED, true, why))
-		log_error("vfs", "the journal cannot be written");
+	failure_kept(v, i, wb, error, why,
+		     record(v, i, wb, JOURNAL_FAILED, true, why));
 	give_name_back(v, i, error);
 	mutex_lock(&v->lock);
 	if (i->wb == wb && detach_locked(i, false)) {
@@ -635,6 +635,8 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		if (!err) {
 			inode_publish_name(v, i);
 			owe_flushed(v, i, temporary);
+		} else if (err != -EAGAIN) {
+			err = inode_store(v, ctx, i);
 		}
 	} else {
 		err = inode_store(v, ctx, i);
@@ -747,23 +749,26 @@ void inode_rejournal_if(struct vfs *v, struct inode *i)
 	mutex_lock(&v->lock);
 	bool journalled = i->journalled;
 	mutex_unlock(&v->lock);
-	if (journalled)
-		inode_rejournal(v, i);
+	if (journalled && !inode_rejournal(v, i))
+		inode_owe(v, i, 0);
 }
 
-void inode_rejournal(struct vfs *v, struct inode *i)
+bool inode_rejournal(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
 	bool owed;
+	int err;
 
 	if (!wb)
-		return;
+		return true;
 	mutex_lock(&v->lock);
 	owed = i->owed;
 	mutex_unlock(&v->lock);
-	if (record(v, i, wb, owed ? JOURNAL_OWED : JOURNAL_OPEN, owed, NULL))
+	err = record(v, i, wb, owed ? JOURNAL_OWED : JOURNAL_OPEN, owed, NULL);
+	if (err)
 		log_warn("vfs", "the journal cannot be written");
 	writeback_put(wb);
+	return !err || !owed;
 }
 
 void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,

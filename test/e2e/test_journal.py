@@ -1,6 +1,7 @@
 """What a mount leaves in its journal, and what the next one makes of it."""
 
 import contextlib
+import glob
 import os
 import subprocess
 import time
@@ -327,6 +328,59 @@ class Uploads(Journal):
                     self.assertEqual(self.failed(m, "b"), bool(more))
                     m.read("a")
                 m.unmount()
+
+
+class Unwritable(Journal):
+    """Nothing is promised that the journal cannot keep."""
+
+    def break_journal(self, m):
+        stage, = glob.glob(m.cache + "/*/stage")
+        self.broken = [f"{stage}/{i:016x}.{kind}.new" for i in range(1, 30)
+                       for kind in ("rec", "attr")]
+        for path in self.broken:
+            os.mkdir(path)
+
+    def mend_journal(self):
+        for path in self.broken:
+            os.rmdir(path)
+
+    def test_what_is_closed_is_in_r2(self):
+        for options, name in ((("--writeback",), "f"), ((), "x.tmp")):
+            with self.subTest(options):
+                m = self.mount(*options)
+                self.break_journal(m)
+                self.write(m, name, "content")
+                self.assertEqual(self.body(name), b"content")
+                self.server.faults("op=PUT action=status:403")
+                with self.assertRaises(OSError):
+                    self.write(m, "refused." + name, "content")
+                self.server.faults("")
+                self.mend_journal()
+                m.unmount()
+
+    def test_what_is_renamed_is_in_r2(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT count=1 action=delay:1000")
+        self.write(m, "f.tmp", "content")
+        self.break_journal(m)
+        os.rename(m.path + "/f.tmp", m.path + "/f")
+        m.crash()
+        self.mend_journal()
+        m.start()
+        m.unmount()
+        self.assertEqual(self.body("f"), b"content")
+
+    def test_attributes_are_refused(self):
+        self.server.put("f", b"content")
+        m = self.mount("--writeback")
+        os.mkdir(m.path + "/d")
+        self.break_journal(m)
+        for name in "fd":
+            with self.assertRaises(OSError):
+                os.chmod(f"{m.path}/{name}", 0o600)
+        with self.assertRaises(OSError):
+            os.setxattr(m.path + "/f", "user.k", b"v")
+        self.mend_journal()
 
 
 class Clocks(Journal):
