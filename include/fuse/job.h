@@ -16,10 +16,10 @@
 struct waiter {
 	struct list link;
 	fuse_req_t req;
+	struct watch *watch;
 	fuse_interrupt_func_t fn;
 	void *data;
-	pid_t pid;
-	bool listed;
+	bool listed; /* guarded by the watch's lock */
 };
 
 struct job {
@@ -75,7 +75,7 @@ void ops_entry(struct ops_context *c, const struct vfs_entry *e,
 	       struct fuse_entry_param *p);
 /* How long the kernel may believe the attributes. */
 double ops_attr_seconds(struct ops_context *c, const struct vfs_entry *e);
-/* Is a fatal signal waiting for this thread? */
+/* Is a fatal signal waiting for this thread, or is the thread gone? */
 bool caller_is_dying(pid_t tid);
 /* The process of a thread; 0: cannot be told (another pid namespace). */
 pid_t caller_process(pid_t tid);

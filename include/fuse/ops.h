@@ -17,7 +17,7 @@ struct ops_context {
 	struct nodes *nodes; /* NULL: no passthrough */
 	struct fuse_session *session;
 	bool io_uring; /* atomic; asked for; after INIT: in use */
-	struct watch *watch; /* NULL: the kernel tells of interrupts */
+	struct watch *watch; /* NULL: its thread could not be made */
 	bool closing; /* atomic: no request begins any more */
 	uint64_t *requests; /* atomic */
 	unsigned pending; /* atomic: requests that other threads will answer;

@@ -64,26 +64,46 @@ double ops_seconds(int64_t ttl_ns)
 	return s > KERNEL_FOREVER_S ? KERNEL_FOREVER_S : s;
 }
 
-/* Is a fatal signal waiting for this thread? */
+static unsigned long long signal_bit(int sig)
+{
+	return 1ull << (sig - 1);
+}
+
+/* Is there one that ends the process? Most such signals the kernel turns into
+ * a SIGKILL as soon as they are sent, but not those that dump core. */
+static bool has_fatal(unsigned long long pending, unsigned long long handled)
+{
+	static const int dumping[] = { SIGQUIT, SIGILL, SIGTRAP, SIGABRT,
+				       SIGBUS,	SIGFPE, SIGSEGV, SIGXCPU,
+				       SIGXFSZ, SIGSYS };
+	unsigned long long fatal = signal_bit(SIGKILL);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(dumping); i++)
+		fatal |= signal_bit(dumping[i]) & ~handled;
+	return pending & fatal;
+}
+
 bool caller_is_dying(pid_t tid)
 {
+	unsigned long long set, pending = 0, handled = 0;
 	char path[64], line[256];
-	bool dead = false;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	f = fopen(path, "re");
 	if (!f)
 		return true;
-	while (!dead && fgets(line, sizeof(line), f)) {
-		unsigned long long set;
-
+	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "SigPnd: %llx", &set) == 1 ||
 		    sscanf(line, "ShdPnd: %llx", &set) == 1)
-			dead = set & 1ull << (SIGKILL - 1);
+			pending |= set;
+		else if (sscanf(line, "SigBlk: %llx", &set) == 1 ||
+			 sscanf(line, "SigIgn: %llx", &set) == 1 ||
+			 sscanf(line, "SigCgt: %llx", &set) == 1)
+			handled |= set;
 	}
 	fclose(f);
-	return dead;
+	return has_fatal(pending, handled);
 }
 
 pid_t caller_process(pid_t tid)
@@ -119,8 +139,7 @@ static void job_interrupted(fuse_req_t req, void *data)
 {
 	struct job *j = data;
 
-	if (caller_is_dying(fuse_req_ctx(req)->pid))
-		store_interrupt_raise(j->interrupt);
+	store_interrupt_raise(j->interrupt);
 }
 
 static void job_free(struct job *j)

@@ -6,11 +6,9 @@
  * a cached answer costs no hand-over and a slow one holds no FUSE thread.
  * Reads are asynchronous throughout: the thread that has the bytes replies.
  *
- * Interrupts. The kernel tells us of any signal to the caller, once. Failing
- * a read because of a timer or Go's preemption signal would break programs
- * that work on a local disk, so a request ends early only if its caller is
- * about to die (SIGKILL pending, which is what every fatal signal becomes).
- * libfuse calls the interrupt function with the request locked: replying from
+ * Interrupts. Failing a read because of a timer or Go's preemption signal
+ * would break programs that work on a local disk, so a request ends early only
+ * if its caller is about to die (see fuse/watch.h). libfuse calls the interrupt function with the request locked: replying from
  * there would deadlock, so a read is cancelled by a task, and while that runs
  * the cancelling side owns the reply.
  */
@@ -441,8 +439,7 @@ static void read_interrupted(fuse_req_t req, void *data)
 {
 	struct read_job *j = data;
 
-	if (!caller_is_dying(fuse_req_ctx(req)->pid) ||
-	    atomic_exchange(&j->cancelled, true))
+	if (atomic_exchange(&j->cancelled, true))
 		return;
 	atomic_fetch_add(&j->refs, 1);
 	tasks_submit(ops_context(req)->tasks, &j->cancel);
@@ -503,8 +500,6 @@ static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
 	features->io_uring = c->io_uring &&
 			     conn->want_ext & FUSE_CAP_OVER_IO_URING;
 	__atomic_store_n(&c->io_uring, features->io_uring, __ATOMIC_RELAXED);
-	if (features->io_uring)
-		c->watch = watch_create();
 	if (features->passthrough)
 		c->nodes = nodes_create(c->vfs, node_changed, c);
 }
@@ -520,6 +515,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	struct ops_context *c = userdata;
 	struct session_features features = { .passthrough = false };
 
+	c->watch = watch_create();
 	want(conn, FUSE_CAP_READDIRPLUS);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);

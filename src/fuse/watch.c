@@ -1,10 +1,15 @@
 /*
  * Who waits for a request, and whether they are about to die.
  *
- * Over /dev/fuse the kernel tells us of signals. What comes through a ring
- * cannot be interrupted by libfuse, and a process that is killed would wait
- * for R2 until the deadline. So those requests that have to wait are listed,
- * and their callers are looked at a few times a second.
+ * Over /dev/fuse the kernel tells us of a signal to the caller, any signal and
+ * the first only. What comes through a ring cannot be interrupted by libfuse.
+ * A process that is killed after a timer went off, or whose request came
+ * through a ring, would wait for R2 until the deadline. So those that wait and
+ * may be killed without our being told are listed, and looked at a few times a
+ * second.
+ *
+ * libfuse calls the kernel's interrupt with the request locked, so the lock
+ * here comes after that one.
  */
 #include "fuse/watch.h"
 
@@ -39,7 +44,10 @@ static void *look(void *arg) UNCHECKED
 		list_for_each(n, &w->waiting) {
 			struct waiter *x = list_entry(n, struct waiter, link);
 
-			if (caller_is_dying(x->pid))
+			/* 0: in a pid namespace that is not below ours */
+			pid_t caller = fuse_req_ctx(x->req)->pid;
+
+			if (caller && caller_is_dying(caller))
 				x->fn(x->req, x->data);
 		}
 	}
@@ -77,33 +85,52 @@ void watch_destroy(struct watch *w)
 	free(w);
 }
 
+static void enlist(struct waiter *x)
+{
+	struct watch *w = x->watch;
+
+	mutex_lock(&w->lock);
+	if (!x->listed) {
+		if (list_empty(&w->waiting))
+			cond_signal(&w->changed);
+		list_add_tail(&w->waiting, &x->link);
+		x->listed = true;
+	}
+	mutex_unlock(&w->lock);
+}
+
+static void interrupted(fuse_req_t req, void *data)
+{
+	struct waiter *x = data;
+
+	if (caller_is_dying(fuse_req_ctx(req)->pid))
+		x->fn(req, x->data);
+	else if (x->watch)
+		enlist(x);
+}
+
 void watch_begin(struct watch *w, struct waiter *x, fuse_req_t req,
 		 fuse_interrupt_func_t fn, void *data)
 {
-	x->listed = w && request_is_ring(req);
-	if (!x->listed) {
-		fuse_req_interrupt_func(req, fn, data);
-		return;
-	}
+	x->watch = w;
 	x->req = req;
 	x->fn = fn;
 	x->data = data;
-	x->pid = fuse_req_ctx(req)->pid;
-	mutex_lock(&w->lock);
-	if (list_empty(&w->waiting))
-		cond_signal(&w->changed);
-	list_add_tail(&w->waiting, &x->link);
-	mutex_unlock(&w->lock);
+	if (!request_is_ring(req))
+		fuse_req_interrupt_func(req, interrupted, x);
+	else if (w)
+		enlist(x);
 }
 
 void watch_end(struct watch *w, struct waiter *x, fuse_req_t req)
 {
-	if (!x->listed) {
+	if (!request_is_ring(req))
 		fuse_req_interrupt_func(req, NULL, NULL);
+	if (!w)
 		return;
-	}
 	mutex_lock(&w->lock);
-	list_del(&x->link);
-	mutex_unlock(&w->lock);
+	if (x->listed)
+		list_del(&x->link);
 	x->listed = false;
+	mutex_unlock(&w->lock);
 }

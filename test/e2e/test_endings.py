@@ -21,7 +21,8 @@ class Endings(Case):
     def blocked(self, rules, *argv):
         m = self.mount()
         self.server.faults(rules)
-        p = subprocess.Popen([a.replace("MNT", m.path) for a in argv],
+        p = subprocess.Popen(["prlimit", "--core=0"] +
+                             [a.replace("MNT", m.path) for a in argv],
                              stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL)
         time.sleep(0.7)
@@ -35,7 +36,9 @@ class Endings(Case):
                  ("cat", "MNT/f/x")),
                 ("op=GET key=f/y action=delay:20000", ("stat", "MNT/f/y")),
                 ("op=LIST action=delay:20000", ("ls", "MNT/f"))):
-            for sig in (signal.SIGINT, signal.SIGKILL):
+            for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                if sig == signal.SIGQUIT and "skip=1" in rules:
+                    continue  # the kernel's read-ahead tells of no signal
                 with self.subTest(rules=rules, sig=sig):
                     m, p = self.blocked(rules, *argv)
                     p.send_signal(sig)
@@ -43,6 +46,29 @@ class Endings(Case):
                     self.server.faults("")
                     self.assertEqual(len(m.read("f/x")), 3 << 20)
                     m.unmount()
+
+    def test_a_timer_and_then_the_end(self):
+        """The kernel tells of the first signal only."""
+        go_on = ("import os, signal, sys\n"
+                 "signal.signal(signal.SIGALRM, lambda *a: None)\n"
+                 "signal.signal(signal.SIGQUIT, lambda *a: None)\n"
+                 "with open(sys.argv[1], 'rb') as f: f.read()")
+        for key, rules in (("f/y", "op=GET key=f/y action=delay:20000"),
+                           ("f/x", "op=GET key=f/x skip=1 "
+                            "action=delay:20000")):
+            with self.subTest(key=key):
+                m, p = self.blocked(rules, sys.executable, "-c", go_on,
+                                    "MNT/" + key)
+                for sig in (signal.SIGALRM, signal.SIGQUIT):
+                    p.send_signal(sig)
+                    time.sleep(0.5)
+                    self.assertIsNone(p.poll())
+                p.kill()
+                self.assertEqual(self.within(3, lambda: p.wait(25)),
+                                 -signal.SIGKILL)
+                self.server.faults("")
+                self.assertEqual(len(m.read("f/x")), 3 << 20)
+                m.unmount()
 
     def ends(self, m, seconds=15):
         wait_until(lambda: not os.path.exists(f"/proc/{m.pid}") or
