@@ -85,7 +85,8 @@ static const struct option options[] = {
 	  AT(min_free),
 	  ANY },
 	{ { "memory", "SIZE", "512M", NULL,
-	    "most bytes of data buffers in memory" },
+	    "most bytes of data buffers in memory; names may take an "
+	    "eighth of it besides" },
 	  SIZE,
 	  AT(memory),
 	  16 << 20,

@@ -36,6 +36,11 @@ void map_remove(struct map *m, struct map_node *node);
 void map_each(struct map *m, void (*fn)(struct map_node *node, void *arg),
 	      void *arg);
 
+/* Calls fn on the nodes from slot *hand on, once around at most, until it
+ * returns false; *hand is where the next call goes on. fn changes nothing. */
+void map_sweep(struct map *m, size_t *hand,
+	       bool (*fn)(struct map_node *node, void *arg), void *arg);
+
 uint64_t hash_u64(uint64_t x);
 uint64_t hash_bytes(const void *p, size_t n, uint64_t seed);
 

@@ -26,8 +26,9 @@ struct ops_context {
 	struct list jobs; /* guarded by lock: those on waiting threads */
 };
 
-/* The kernel asks for the attributes of the inode again. Any thread. */
-void ops_attributes_changed(uint64_t ino, void *context);
+/* What the kernel is told on behalf of the vfs; until ops_deaf. */
+void ops_listen(struct ops_context *c);
+void ops_deaf(struct ops_context *c);
 
 struct fuse_lowlevel_ops;
 extern const struct fuse_lowlevel_ops ops_table;

@@ -47,6 +47,7 @@ struct inode {
 	int64_t complete_ns; /* directories; see meta_dir */
 	uint64_t cid;
 	uint64_t opened_cid; /* content of the last open: page cache holds it */
+	bool used; /* opened since vfs_unused passed */
 	char *etag;
 	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
@@ -113,8 +114,9 @@ struct vfs {
 	struct ahead *ahead; /* NULL: off */
 	struct offline *offline; /* NULL: not asked for */
 	struct vfs_stats stats; /* guarded by lock */
-	void (*listener)(uint64_t ino, void *arg); /* guarded by lock */
-	void *listener_arg;
+	struct vfs_listener listener; /* guarded by lock */
+	size_t crowd; /* so many inodes are too many; guarded by lock */
+	size_t hand; /* of vfs_unused; guarded by lock */
 	/* the uploader: guarded by lock */
 	struct list owed;
 	struct cond owed_changed;

@@ -43,6 +43,8 @@ struct vfs_config {
 			 * 0: none */
 	uint64_t ahead_bytes; /* at most so much of the cache for such files
 			       * that nobody has read yet; 0: no limit */
+	size_t held_max; /* inodes, before the kernel is asked to forget some;
+			  * 0: no limit */
 	const char *prefix; /* "" or "some/folder/": the mount's root */
 	int64_t metadata_ttl_ns; /* or VFS_TTL_INDEFINITE */
 	int64_t negative_ttl_ns;
@@ -78,9 +80,28 @@ void vfs_destroy(struct vfs *v); /* no handle open, no call running */
  */
 MUST_CHECK int vfs_probe(struct vfs *v, struct store_req *req);
 
-/* fn is called when what was said of an inode's attributes turned out wrong:
- * a kernel should ask again. Any thread, no lock held. NULL ends it. */
-void vfs_listen(struct vfs *v, void (*fn)(uint64_t ino, void *arg), void *arg);
+/* What a kernel is to be told. Called on any thread, no lock held. */
+struct vfs_listener {
+	/* what was said of the attributes turned out wrong: ask again */
+	void (*attributes)(uint64_t ino, void *arg);
+	/* more is held than config.held_max: forget n of vfs_unused. Called
+	 * within a call that counts a lookup. */
+	void (*crowded)(size_t n, void *arg);
+	void *arg;
+};
+
+void vfs_listen(struct vfs *v, const struct vfs_listener *l); /* NULL ends it */
+
+/* An inode that the kernel holds and nobody uses. */
+struct vfs_unused {
+	uint64_t ino, parent;
+	bool is_dir;
+	char name[CACHE_NAME_MAX + 1];
+};
+
+/* Gives up to n of them, others with each call; those opened a short while ago
+ * last, as the kernel has their content too. */
+unsigned vfs_unused(struct vfs *v, struct vfs_unused *ret, unsigned n);
 
 struct vfs_entry {
 	struct stat st;

@@ -100,6 +100,19 @@ void map_each(struct map *m, void (*fn)(struct map_node *node, void *arg),
 	m->iterating = false;
 }
 
+void map_sweep(struct map *m, size_t *hand,
+	       bool (*fn)(struct map_node *node, void *arg), void *arg)
+{
+	bool more = true;
+
+	for (size_t i = 0; more && i < m->nslots; i++) {
+		struct map_node *n = m->slots[(*hand)++ & (m->nslots - 1)];
+
+		for (; more && n; n = n->next)
+			more = fn(n, arg);
+	}
+}
+
 uint64_t hash_u64(uint64_t x)
 {
 	x = (x ^ x >> 33) * 0xFF51AFD7ED558CCDull;

@@ -33,6 +33,8 @@ enum {
 	WHY = 1024,
 	DRAIN_MS = 60000,
 	AHEAD_OF_CACHE = 32, /* a part of it, for files nobody has read yet */
+	NAMES_OF_MEMORY = 8, /* a part of it, for names the kernel holds */
+	INODE_BYTES = 512,
 	PATIENCE_MS = 5000, /* with --offline-ok */
 };
 
@@ -240,6 +242,7 @@ static int build_vfs(struct mount *m, char *why)
 	if (err)
 		return err;
 	vc.fills = m->fills;
+	vc.held_max = c->memory / NAMES_OF_MEMORY / INODE_BYTES;
 	vc.tasks = m->waiting;
 	vc.ahead = ahead_share(c);
 	vc.ahead_bytes = c->cache_size / AHEAD_OF_CACHE;

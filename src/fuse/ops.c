@@ -25,6 +25,7 @@
 
 #include "base/lock.h"
 #include "fuse/job.h"
+#include "fuse/prune.h"
 #include "fuse/watch.h"
 
 enum {
@@ -483,11 +484,25 @@ static void node_changed(uint64_t node, void *context)
 	fuse_lowlevel_notify_inval_inode(c->session, node, -1, 0);
 }
 
-void ops_attributes_changed(uint64_t ino, void *context)
+static void attributes_changed(uint64_t ino, void *context)
 {
 	struct ops_context *c = context;
 
 	nodes_each(c->nodes, ino, node_changed, c);
+}
+
+void ops_listen(struct ops_context *c)
+{
+	const struct vfs_listener listener = { .attributes = attributes_changed,
+					       .crowded = prune,
+					       .arg = c };
+
+	vfs_listen(c->vfs, &listener);
+}
+
+void ops_deaf(struct ops_context *c)
+{
+	vfs_listen(c->vfs, NULL);
 }
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)

@@ -318,12 +318,12 @@ static int serve(struct session *s)
 	if (err)
 		return err;
 	s->context->session = s->se;
-	vfs_listen(s->context->vfs, ops_attributes_changed, s->context);
+	ops_listen(s->context);
 	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
 	if (err)
 		return -err;
 	err = loop(s);
-	vfs_listen(s->context->vfs, NULL, NULL);
+	ops_deaf(s->context);
 	wait_for_replies(s);
 	/* wake_loop may ask where nobody answers any more: this ends it. */
 	fuse_session_unmount(s->se);

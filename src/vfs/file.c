@@ -92,6 +92,7 @@ static int open_content(struct vfs *v, struct inode *i, struct version *ret)
 		i->cid = cid;
 	ret->keep = i->opened_cid == cid;
 	i->opened_cid = cid;
+	i->used = true;
 	mutex_unlock(&v->lock);
 	ret->cid = cid;
 	ret->fill = NULL;
@@ -104,11 +105,10 @@ static int open_content(struct vfs *v, struct inode *i, struct version *ret)
 static void tell_listener(struct vfs *v, uint64_t ino)
 {
 	mutex_lock(&v->lock);
-	void (*fn)(uint64_t ino, void *arg) = v->listener;
-	void *arg = v->listener_arg;
+	struct vfs_listener l = v->listener;
 	mutex_unlock(&v->lock);
-	if (fn)
-		fn(ino, arg);
+	if (l.attributes)
+		l.attributes(ino, l.arg);
 }
 
 /* Whoever builds on the present content must know it well. */

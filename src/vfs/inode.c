@@ -245,6 +245,8 @@ static void reap_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock)
 			parent->refs--;
 		i = parent;
 	}
+	if (v->inodes.count < v->config.held_max)
+		v->crowd = v->config.held_max;
 }
 
 void inode_put(struct vfs *v, struct inode *i)
@@ -257,11 +259,39 @@ void inode_put(struct vfs *v, struct inode *i)
 	mutex_unlock(&v->lock);
 }
 
+enum { CROWD_PART = 8 };
+
+/* Whether there are too many, which is not said again until there are some
+ * more, or were few. */
+static bool is_crowded_locked(struct vfs *v) REQUIRES(v->lock)
+{
+	bool crowded = v->inodes.count >= v->crowd;
+
+	if (crowded)
+		v->crowd = v->inodes.count + v->config.held_max / CROWD_PART;
+	return crowded;
+}
+
+static void tell_crowded(struct vfs *v)
+{
+	mutex_lock(&v->lock);
+	struct vfs_listener l = v->listener;
+	size_t n = v->inodes.count;
+	mutex_unlock(&v->lock);
+	size_t keep = v->config.held_max - v->config.held_max / CROWD_PART * 2;
+
+	if (l.crowded && n > keep)
+		l.crowded(n - keep, l.arg);
+}
+
 void inode_count_lookup(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);
 	i->nlookup++;
+	bool crowded = is_crowded_locked(v);
 	mutex_unlock(&v->lock);
+	if (crowded)
+		tell_crowded(v);
 }
 
 void vfs_forget(struct vfs *v, uint64_t ino, uint64_t count)
@@ -273,6 +303,39 @@ void vfs_forget(struct vfs *v, uint64_t ino, uint64_t count)
 		reap_locked(v, i);
 	}
 	mutex_unlock(&v->lock);
+}
+
+struct pick {
+	struct vfs_unused *ret;
+	unsigned n, max;
+};
+
+static bool pick_unused(struct map_node *node, void *arg)
+{
+	struct inode *i = container_of(node, struct inode, node);
+	struct pick *p = arg;
+	struct vfs_unused *u = &p->ret[p->n];
+
+	if (i->used || i->refs || !i->nlookup || !i->parent) {
+		i->used = false;
+		return true;
+	}
+	u->ino = i->ino;
+	u->parent = i->parent->ino;
+	u->is_dir = i->kind == META_DIR;
+	snprintf(u->name, sizeof(u->name), "%s", i->name);
+	return ++p->n < p->max;
+}
+
+unsigned vfs_unused(struct vfs *v, struct vfs_unused *ret, unsigned n)
+{
+	struct pick p = { .ret = ret, .max = n };
+
+	mutex_lock(&v->lock);
+	for (unsigned rounds = 0; !p.n && rounds < 2; rounds++)
+		map_sweep(&v->inodes, &v->hand, pick_unused, &p);
+	mutex_unlock(&v->lock);
+	return p.n;
 }
 
 int inode_place(struct vfs *v, struct inode *i, struct place *ret)

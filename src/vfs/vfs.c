@@ -33,6 +33,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	struct vfs *v = xcalloc(1, sizeof(*v));
 
 	v->config = *config;
+	v->crowd = config->held_max ? config->held_max : SIZE_MAX;
 	v->meta = cache_meta(config->cache);
 	mutex_init(&v->lock);
 	mutex_init(&v->mirror_lock);
@@ -98,11 +99,12 @@ int vfs_probe(struct vfs *v, struct store_req *req)
 	return err;
 }
 
-void vfs_listen(struct vfs *v, void (*fn)(uint64_t ino, void *arg), void *arg)
+void vfs_listen(struct vfs *v, const struct vfs_listener *l)
 {
+	const struct vfs_listener none = { 0 };
+
 	mutex_lock(&v->lock);
-	v->listener = fn;
-	v->listener_arg = arg;
+	v->listener = l ? *l : none;
 	mutex_unlock(&v->lock);
 }
 

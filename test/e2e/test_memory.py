@@ -4,7 +4,7 @@ import os
 import threading
 import unittest
 
-from harness import BUCKET, Case, wait_until
+from harness import Case, run, wait_until
 
 MIB = 1 << 20
 FILES = 64
@@ -62,6 +62,40 @@ class Memory(Case):
 
     def test_cache_too_small(self):
         self.holds(64, "--cache-size", "128M")
+
+
+class Names(Case):
+    """The kernel keeps what `ls -l` shows; the daemon does not keep it all."""
+
+    server_options = ("--synthetic", "bucket:few/:50000:100",
+                      "--synthetic", "bucket:many/:300000:100")
+
+    def anonymous(self, m):
+        with open(f"/proc/{m.pid}/status") as f:
+            return next(int(line.split()[1]) << 10 for line in f
+                        if line.startswith("RssAnon:"))
+
+    def show(self, m, folder, n):
+        self.server.reset()
+        out = run("ls", "-l", f"{m.path}/{folder}", timeout=240).stdout
+        self.assertEqual(out.count(" f00"), n)
+        self.assertEqual(self.requests(), n // 1000)
+        return self.anonymous(m)
+
+    def test_300000_take_no_more_than_50000(self):
+        m = self.mount("--memory", "128M", "--metadata-ttl", "indefinite")
+        held = f"{m.path}/few/f00000007"
+        with open(held) as f:
+            where = f"/proc/self/fd/{f.fileno()}"
+            few = self.show(m, "few", 50000)
+            many = self.show(m, "many", 300000)
+            self.assertEqual(os.readlink(where), held)
+            self.assertEqual(os.fstat(f.fileno()).st_ino,
+                             os.stat(held).st_ino)
+        names = m.stats()["names"]
+        print(f"# {few >> 20} MiB after 50,000 names, {many >> 20} MiB after "
+              f"300,000: {names}", flush=True)
+        self.assertLess(many - few, 24 * MIB)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,39 @@ static void free_item(struct map_node *n, void *arg)
 	free(container_of(n, struct item, node));
 }
 
+static bool sum_three(struct map_node *n, void *arg)
+{
+	uint64_t *sum = arg;
+
+	sum[0] += container_of(n, struct item, node)->key;
+	return ++sum[1] % 3;
+}
+
+static void test_sweep(void)
+{
+	struct item items[6] = { { .key = 0 } };
+	uint64_t sum[2] = { 0 };
+	size_t hand = 0;
+	struct map m;
+
+	CASE("map: a sweep goes on where it stopped, and goes round");
+	map_init(&m, item_equal);
+	map_sweep(&m, &hand, sum_three, sum);
+	CHECK_INT(sum[1], 0);
+	for (uint64_t k = 0; k < 6; k++) {
+		items[k].key = k;
+		map_insert(&m, &items[k].node, k); /* a slot each */
+	}
+	map_sweep(&m, &hand, sum_three, sum);
+	CHECK_INT(sum[0], 0 + 1 + 2);
+	map_sweep(&m, &hand, sum_three, sum);
+	CHECK_INT(sum[0], 0 + 1 + 2 + 3 + 4 + 5);
+	map_sweep(&m, &hand, sum_three, sum);
+	CHECK_INT(sum[0], 0 + 1 + 2 + 3 + 4 + 5 + 0 + 1 + 2);
+	CHECK_INT(sum[1], 9);
+	map_release(&m);
+}
+
 static void test_map(void)
 {
 	struct map m;
@@ -258,6 +291,7 @@ int main(void)
 	test_buf();
 	test_crc();
 	test_map();
+	test_sweep();
 	test_pool();
 	test_pool_reuse();
 	test_tasks();
