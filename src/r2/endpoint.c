@@ -2,11 +2,14 @@
  * Endpoints and bucket names: checked before anything is sent, so that a
  * typing error is told as one, and taken apart once.
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "base/cleanup.h"
 #include "r2/r2.h"
 #include "r2/request.h"
 
@@ -19,15 +22,20 @@ char *r2_endpoint_for_account(const char *account_id, const char *jurisdiction)
 			 plain ? "" : ".", plain ? "" : jurisdiction);
 }
 
+/* HOST[:PORT] of n bytes: never leaves this machine? */
 static bool loopback(const char *host, size_t n)
 {
-	static const char *const names[] = { "localhost", "127.", "[::1]" };
+	CLEANUP(free) char *name = xstrndup(host, n);
+	char *port = name + (*name == '[' ? strcspn(name, "]") : 0);
+	struct in_addr a;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (n >= strlen(names[i]) &&
-		    strncmp(host, names[i], strlen(names[i])) == 0)
-			return true;
-	return false;
+	port += strcspn(port, ":");
+	if (strspn(port, ":0123456789") != strlen(port))
+		return false;
+	*port = 0;
+	if (inet_pton(AF_INET, name, &a) == 1)
+		return ntohl(a.s_addr) >> 24 == 127;
+	return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0;
 }
 
 int r2_endpoint_check(const char *endpoint, bool allow_http, char *why,

@@ -224,6 +224,24 @@ static void test_names(void)
 	CHECK_INT(r2_endpoint_check("https://h/p", false, why, 256), 0);
 	CHECK_INT(r2_endpoint_check("http://127.0.0.1:1", false, why, 256), 0);
 	CHECK(r2_endpoint_check("http://example.com", false, why, 256));
+	static const char *const here[] = {
+		"http://localhost",   "http://localhost:80/p",
+		"http://LOCALHOST:1", "http://127.1.2.3/",
+		"http://[::1]:9",     "http://[::1]"
+	};
+	static const char *const there[] = { "http://localhost.example.com",
+					     "http://127.evil.example",
+					     "http://127.0.0.1.example.com:1",
+					     "http://[::1].example.com",
+					     "http://[::1",
+					     "http://[::12]",
+					     "http://localhosts",
+					     "http://128.0.0.1",
+					     "http://:80" };
+	for (unsigned i = 0; i < ARRAY_SIZE(here); i++)
+		CHECK_INT(r2_endpoint_check(here[i], false, why, 256), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(there); i++)
+		CHECK(r2_endpoint_check(there[i], false, why, 256));
 	CHECK_INT(r2_endpoint_check("http://example.com", true, why, 256), 0);
 	CHECK(r2_endpoint_check("https://", false, why, 256));
 	CHECK(r2_endpoint_check("ftp://x", false, why, 256));
