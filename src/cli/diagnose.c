@@ -7,8 +7,12 @@
 
 #include "cli/cli.h"
 
+#define TROUBLE \
+	"R2 is in trouble or asks for fewer requests: try again in a minute, " \
+	"and see www.cloudflarestatus.com"
+
 static const struct {
-	int status; /* 0: any */
+	int status; /* 0: any; 5: any of 500 to 599 */
 	int error; /* 0: any */
 	const char *word; /* in why; NULL: any */
 	const char *advice;
@@ -33,19 +37,34 @@ static const struct {
 	{ 404, 0, NULL,
 	  "no such bucket here: check its name and account; a bucket of a "
 	  "jurisdiction needs --jurisdiction eu, fedramp or us" },
+	{ 429, 0, NULL, TROUBLE },
+	{ 5, 0, NULL, TROUBLE },
+	{ 0, -EBADMSG, NULL,
+	  "what answers there does not speak S3: check --endpoint, and whether "
+	  "a proxy or a login page is in the way" },
 	{ 0, -EHOSTUNREACH, NULL,
 	  "the endpoint's name does not resolve: check --account-id or "
 	  "--endpoint, and DNS" },
 	{ 0, -ECONNREFUSED, NULL,
 	  "nothing answers at the endpoint: check its host and port, and "
 	  "whether a firewall or proxy is in the way" },
+	{ 0, -ECONNRESET, NULL,
+	  "the connection was cut: check the endpoint's port and https or "
+	  "http, and whether a firewall or proxy is in the way" },
 	{ 0, -EPROTO, NULL,
 	  "TLS failed: the certificate is not trusted (see --ca-bundle, and "
 	  "the ca-certificates package) or something intercepts the "
 	  "connection" },
 	{ 0, -ETIMEDOUT, NULL,
 	  "no answer within --deadline: check the network, then try again" },
+	{ 0, 0, NULL,
+	  "check --endpoint, --region and the network, then try again" },
 };
+
+static bool has_status(int wanted, int status)
+{
+	return !wanted || wanted == status || wanted == status / 100;
+}
 
 void diagnose(const struct store_req *req, const struct config *cfg,
 	      struct buf *out)
@@ -53,7 +72,7 @@ void diagnose(const struct store_req *req, const struct config *cfg,
 	buf_addf(out, "cannot list bucket %s at %s: %s", cfg->bucket, cfg->url,
 		 req->why[0] ? req->why : strerror(-req->error));
 	for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
-		if ((table[i].status && table[i].status != req->http_status) ||
+		if (!has_status(table[i].status, req->http_status) ||
 		    (table[i].error && table[i].error != req->error) ||
 		    (table[i].word && !strstr(req->why, table[i].word)))
 			continue;

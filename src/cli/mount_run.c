@@ -269,6 +269,19 @@ static int probe(struct mount *m)
 	return err;
 }
 
+static int resume(struct mount *m)
+{
+	CLEANUP(free) char *dir = mount_cache_dir(m->cfg);
+	int err = vfs_resume(m->vfs);
+
+	if (err)
+		say(m,
+		    "cannot take up what an earlier mount left in %s/stage: "
+		    "%s; mend the folder, or give another --cache-dir",
+		    dir, strerror(-err));
+	return err;
+}
+
 /* Owed uploads get their time; what is left then is in the journal. */
 static void drain(struct mount *m)
 {
@@ -327,7 +340,7 @@ static int build(struct mount *m)
 		say(m, "%s", why[0] ? why : strerror(-err));
 	if (!err)
 		err = probe(m);
-	return err ? err : vfs_resume(m->vfs);
+	return err ? err : resume(m);
 }
 
 static int serve(struct mount *m)

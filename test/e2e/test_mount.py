@@ -1,5 +1,6 @@
 """Starting, stopping, and being told why not."""
 
+import contextlib
 import errno
 import json
 import os
@@ -7,8 +8,10 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BUCKET, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, \
+from harness import BUCKET, BUILD, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, \
     run, wait_until
+
+TLS = os.path.join(BUILD, "test/bench/bench-tls")
 
 
 class Mounting(Case):
@@ -106,6 +109,48 @@ class Mounting(Case):
         os.rmdir(m.path)
         self.assertIn("mkdir", run(*m.argv, check=False).stderr)
         m.stop()
+
+    def test_each_refusal_says_what_to_do(self):
+        for action, *words in (
+                ("status:503", "HTTP 503", "cloudflarestatus.com"),
+                ("html:502", "HTTP 502", "cloudflarestatus.com"),
+                ("html:200", "malformed", "check --endpoint"),
+                ("html:301", "HTTP 301", "check --endpoint"),
+                ("status:400", "HTTP 400", "check --endpoint"),
+                ("drop", "eset", "firewall or proxy"),
+                ("cut:20", "closed", "firewall or proxy"),
+                ("delay:9000", "the deadline ended", "check the network"),
+                ("status:403 code=AccessDenied", "Object Read")):
+            with self.subTest(action=action):
+                self.server.faults("op=LIST action=" + action)
+                self.refused(*words, options=("--deadline", "1"))
+
+    @contextlib.contextmanager
+    def tls(self):
+        """A port that speaks TLS as "localhost", and its certificate."""
+        with tempfile.TemporaryDirectory() as d:
+            cert, key = d + "/cert", d + "/key"
+            run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+                "-subj", "/CN=localhost", "-addext",
+                "subjectAltName=DNS:localhost", "-days", "2", "-keyout", key,
+                "-out", cert)
+            with subprocess.Popen([TLS, cert, key, str(self.server.port)],
+                                  stdout=subprocess.PIPE, text=True) as p:
+                yield int(p.stdout.readline().split()[1]), cert
+                p.kill()
+
+    @unittest.skipUnless(os.path.exists(TLS), "bench-tls is not built")
+    def test_tls(self):
+        with self.tls() as (port, cert):
+            good = f"https://localhost:{port}"
+            self.refused("TLS failed", "--ca-bundle", endpoint=good)
+            self.refused("TLS failed", options=("--ca-bundle", cert),
+                         endpoint=f"https://127.0.0.1:{port}")
+            self.refused("TLS failed", endpoint="https://127.0.0.1:" +
+                         str(self.server.port))
+            m = self.mount("--ca-bundle", cert, endpoint=good)
+            self.assertEqual(os.listdir(m.path), [])
+            m.unmount()
 
     def test_cache_folder_in_use(self):
         m = self.mount()
