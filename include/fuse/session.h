@@ -54,5 +54,7 @@ MUST_CHECK int session_run(struct vfs *v, const struct session_config *config,
 const char *session_obstacle(bool allow_other);
 
 const char *session_libfuse_version(void);
+/* The older of that and the one r2fs was built with: 318 for 3.18. */
+unsigned session_libfuse(void);
 
 #endif

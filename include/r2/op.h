@@ -73,7 +73,8 @@ struct r2 {
 	unsigned live; /* operations not yet ended */
 	uint64_t halved_ns;
 	uint64_t answered_ns, failed_ns; /* last end of either kind */
-	int64_t skew_s;
+	int64_t skew_s; /* requests are signed with */
+	int64_t seen_skew_s; /* by the last listing's Date */
 	bool no_conditions; /* the server knows no conditional writes */
 	bool no_merge; /* the server cannot merge metadata */
 	struct latency latency;

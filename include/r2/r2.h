@@ -45,7 +45,8 @@ MUST_CHECK int r2_bucket_check(const char *bucket);
 MUST_CHECK int r2_create(const struct r2_config *config, struct http *http,
 			 struct creds *creds, struct store **ret);
 
-/* Seconds this machine's clock is ahead of the server's, as last seen. */
+/* Seconds this machine's clock is ahead of the server's, as a listing or a
+ * refusal for the time last showed. */
 int64_t r2_clock_skew_s(struct store *s);
 
 #endif

@@ -42,7 +42,16 @@ static void check_fuse(const struct config *c)
 		line("FAIL", "%s", obstacle);
 	else
 		line("OK", "/dev/fuse, and the right to mount");
-	line("OK", "libfuse %s", session_libfuse_version());
+	if (session_libfuse() < 317)
+		line("WARN",
+		     "libfuse %s: cached files are read faster (passthrough) "
+		     "with 3.17, and O_TMPFILE and --io-uring take 3.18",
+		     session_libfuse_version());
+	else if (session_libfuse() < 318)
+		line("WARN", "libfuse %s: O_TMPFILE and --io-uring take 3.18",
+		     session_libfuse_version());
+	else
+		line("OK", "libfuse %s", session_libfuse_version());
 }
 
 static void check_kernel(void)
@@ -52,9 +61,17 @@ static void check_kernel(void)
 
 	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) != 2)
 		return;
-	if (major < 5 || (major == 5 && minor < 4))
+	minor += major * 1000;
+	if (minor < 5004)
 		line("WARN", "kernel %s is older than the oldest tried (5.4)",
 		     u.release);
+	else if (minor < 6009)
+		line("WARN",
+		     "kernel %s: cached files are read faster (passthrough) "
+		     "with 6.9, and --io-uring takes 6.14",
+		     u.release);
+	else if (minor < 6014)
+		line("WARN", "kernel %s: --io-uring takes 6.14", u.release);
 	else
 		line("OK", "kernel %s", u.release);
 }

@@ -19,16 +19,20 @@
 #include <fuse_lowlevel.h>
 #include <linux/capability.h>
 #include <linux/fuse.h>
+#include <linux/major.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "fuse/job.h"
 #include "fuse/nodes.h"
@@ -36,6 +40,7 @@
 
 enum {
 	PENDING_US = 1000,
+	FUSE_MINOR = 229,
 	RING_REQUESTS = 64, /* in all rings together */
 };
 
@@ -276,17 +281,32 @@ static bool may_mount(void)
 	return set & 1ull << CAP_SYS_ADMIN;
 }
 
-const char *session_obstacle(bool allow_other)
+/* Opens it, because a container's rules are not in the file's mode. */
+static const char *device_obstacle(void)
 {
-	bool root = geteuid() == 0;
+	CLEANUP(fd) int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	struct stat st;
 
-	if (access("/dev/fuse", F_OK))
-		return "/dev/fuse is missing: load the module (modprobe fuse), "
-		       "or start the container with --device /dev/fuse";
-	if (access("/dev/fuse", R_OK | W_OK))
+	if (fd < 0 && (errno == EACCES || errno == EPERM))
 		return "/dev/fuse cannot be opened by this user: chmod 666 "
 		       "/dev/fuse, or start the container with --device "
 		       "/dev/fuse";
+	if (fd < 0)
+		return "/dev/fuse is missing: load the module (modprobe fuse), "
+		       "or start the container with --device /dev/fuse";
+	if (fstat(fd, &st) || st.st_rdev != makedev(MISC_MAJOR, FUSE_MINOR))
+		return "/dev/fuse is another device: unmount what covers it, "
+		       "or start the container with --device /dev/fuse";
+	return NULL;
+}
+
+const char *session_obstacle(bool allow_other)
+{
+	const char *obstacle = device_obstacle();
+	bool root = geteuid() == 0;
+
+	if (obstacle)
+		return obstacle;
 	if (root && !may_mount())
 		return "root may not mount here (CAP_SYS_ADMIN is missing): "
 		       "start the container with --cap-add SYS_ADMIN";
@@ -379,4 +399,11 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 const char *session_libfuse_version(void)
 {
 	return fuse_pkgversion();
+}
+
+unsigned session_libfuse(void)
+{
+	unsigned built = FUSE_VERSION, here = fuse_version();
+
+	return built < here ? built : here;
 }

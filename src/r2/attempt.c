@@ -21,14 +21,17 @@ enum { STALE_TRIES = 3 };
 
 /* ---- judging ---- */
 
-static void learn_skew(struct op *op)
+/* Signatures are corrected only when one was refused for its time. */
+static void learn_skew(struct op *op, bool refused)
 {
 	int64_t date = op_date(op);
 
 	if (!date)
 		return;
 	mutex_lock(&op->r2->lock);
-	op->r2->skew_s = clock_wall_s() - date;
+	op->r2->seen_skew_s = clock_wall_s() - date;
+	if (refused)
+		op->r2->skew_s = op->r2->seen_skew_s;
 	mutex_unlock(&op->r2->lock);
 }
 
@@ -255,13 +258,13 @@ void op_done(struct http_req *http)
 	if (op->variant.skip)
 		op->variant.if_match = op->req->attr.etag.s;
 	move_window(op, v);
+	if (v.retry == RETRY_SKEW || op->req->op == STORE_LIST)
+		learn_skew(op, v.retry == RETRY_SKEW);
 	if (!v.error) {
 		op_learn(op);
 		op_finish(op);
 		return;
 	}
-	if (v.retry == RETRY_SKEW)
-		learn_skew(op);
 	delay = retry_delay_ns(v.retry, op->tries,
 			       after ? strtoul(after, NULL, 10) : 0);
 	if (op_may_retry(op, v, delay))

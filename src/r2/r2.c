@@ -347,7 +347,7 @@ int64_t r2_clock_skew_s(struct store *s)
 	struct r2 *r2 = (struct r2 *)s;
 
 	mutex_lock(&r2->lock);
-	int64_t skew = r2->skew_s;
+	int64_t skew = r2->seen_skew_s;
 	mutex_unlock(&r2->lock);
 	return skew;
 }

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -152,6 +153,32 @@ class Mounting(Case):
             self.assertEqual(os.listdir(m.path), [])
             m.unmount()
 
+    def in_other_dev(self, device, *argv):
+        """With a /dev of its own, where this makes /dev/fuse."""
+        return run("unshare", "-m", "sh", "-ec",
+                   "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; "
+                   + device + '; exec "$@"', "sh", *argv, check=False)
+
+    def test_no_device(self):
+        m = Mount(self.server)
+        fuse = "mknod -m {} /dev/fuse c 10 {}"
+        nobody = ("setpriv", "--reuid", "65534", "--regid", "65534",
+                  "--clear-groups")
+        doctor = (R2FS, "doctor", "--allow-other")
+        for device, argv, word in (
+                ("true", m.argv, "/dev/fuse is missing: load the module"),
+                ("true", doctor, "/dev/fuse is missing: load the module"),
+                ("cp -a /dev/null /dev/fuse", doctor, "is another device"),
+                (fuse.format(600, 229), nobody + doctor, "cannot be opened"),
+                ("mount --bind /dev/null /etc/fuse.conf; " +
+                 fuse.format(666, 229), nobody + doctor, "user_allow_other"),
+                (fuse.format(666, 229), doctor, "the right to mount")):
+            with self.subTest(device=device, argv=argv):
+                p = self.in_other_dev(device, *argv)
+                self.assertIn(word, p.stdout + p.stderr)
+                self.assertEqual(p.returncode, word != "the right to mount")
+        m.stop()
+
     def test_cache_folder_in_use(self):
         m = self.mount()
         self.refused("in use", str(m.pid), options=("--cache-dir", m.cache))
@@ -254,7 +281,24 @@ class Mounting(Case):
         p = run(*argv, "missing-bucket", check=False)
         self.assertEqual(p.returncode, 1)
         self.assertIn("FAIL", p.stdout)
+        self.server.faults("op=LIST action=skew:-200")
+        self.assertRegex(run(*argv, BUCKET).stdout,
+                         "WARN  this machine's clock is off by (199|200) s")
         m.stop()
+
+    def test_doctor_tells_what_is_too_old(self):
+        out = run(R2FS, "doctor").stdout
+        kernel = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()
+        libfuse = re.search(r"libfuse (\d+)\.(\d+)", out).groups()
+        old = [kind for kind, needs in (("kernel", ((6, 9), (6, 14))),
+                                        ("libfuse", ((3, 17), (3, 18))))
+               if tuple(map(int, kernel if kind == "kernel" else libfuse))
+               < max(needs)]
+        for kind in "kernel", "libfuse":
+            self.assertEqual(bool(re.search(f"WARN  {kind} ", out)),
+                             kind in old, out)
+            self.assertEqual(bool(re.search(f"OK    {kind} ", out)),
+                             kind not in old, out)
 
     def test_dead_mount_is_named(self):
         m = self.mount()
