@@ -9,11 +9,12 @@
  * AWS_SECRET_ACCESS_KEY [+ AWS_SESSION_TOKEN]; systemd's
  * $CREDENTIALS_DIRECTORY/r2fs (same forms as the file); the AWS shared files
  * (AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE, profile) with
- * credential_process. Re-read when a file changes or an Expiration is near
+ * credential_process. The more a place speaks of r2fs alone, the earlier it
+ * comes. Re-read, unless from the environment, when a file changes or an Expiration is near
  * (creds_due), on SIGHUP and once after a 401 (creds_reload).
  *
  * Secrets never leave this module and sigv4: not in logs, not in errors; the
- * memory is wiped on release and excluded from core dumps where possible.
+ * memory is wiped on release and excluded from core dumps.
  * Thread-safe; creds_get returns an immutable, reference-counted set.
  */
 #ifndef R2_CREDS_H
@@ -57,6 +58,11 @@ bool creds_reload(struct creds *c, uint64_t serial_seen);
 /* Should they be read again now? Looks at the file every few seconds, and at
  * the clock; says yes once, then not again for a while. Does not block. */
 bool creds_due(struct creds *c);
+
+/* Overwrites and removes what secrets were taken from the environment, so that
+ * neither a core dump nor /proc/PID/environ shows them. While no other thread
+ * runs. */
+void creds_clean_environment(const struct creds *c);
 
 uint64_t creds_serial(struct creds *c); /* of the set creds_get would give */
 

@@ -29,4 +29,9 @@ void crypto_base64(const uint8_t *p, size_t n, char *out); /* 4(n/3+1) + 1 */
 /* Overwrites secrets in a way the compiler keeps. */
 void crypto_wipe(void *p, size_t n);
 
+/* n zeroed bytes for secrets, in pages of their own that no core dump holds;
+ * freeing wipes them. */
+void *crypto_secret_new(size_t n);
+void crypto_secret_free(void *p, size_t n); /* NULL is fine */
+
 #endif

@@ -24,7 +24,7 @@ struct sigv4_cache {
 	char date[9];
 	char region[32];
 	uint64_t serial;
-	uint8_t key[SHA256_BYTES];
+	uint8_t *key; /* SHA256_BYTES, see crypto_secret_new */
 };
 
 void sigv4_cache_init(struct sigv4_cache *c);

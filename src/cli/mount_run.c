@@ -150,8 +150,10 @@ static int build_store(struct mount *m, char *why)
 				.max_in_flight = c->max_connections };
 	int err = creds_create(&cc, &m->creds, why, WHY);
 
-	if (!err)
+	if (!err) {
+		creds_clean_environment(m->creds);
 		err = http_curl_create(&hc, &m->http);
+	}
 	if (!err)
 		err = r2_create(&rc, m->http, m->creds, &m->store);
 	return err;
@@ -381,6 +383,18 @@ static void raise_file_limit(void)
 	}
 }
 
+/* Requests hold session tokens and what users read. At 1, and not at 0, the
+ * kernel starts no program for dumps either. Root may raise it again. */
+static void dump_no_core(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_CORE, &r) || r.rlim_max == 0)
+		return;
+	r.rlim_cur = 1;
+	setrlimit(RLIMIT_CORE, &r);
+}
+
 static int run(struct mount *m)
 {
 	const struct config *c = m->cfg;
@@ -398,6 +412,7 @@ static int run(struct mount *m)
 	}
 	session_block_signals();
 	raise_file_limit();
+	dump_no_core();
 	m->source = xasprintf("%s%s%s", c->bucket, *c->prefix ? "/" : "",
 			      c->prefix);
 	m->started_ns = clock_mono_ns();

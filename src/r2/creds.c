@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,11 +72,7 @@ static struct creds_set *set_new(const struct creds_found *f, uint64_t serial)
 		    (f->token ? strlen(f->token) : 0) + sizeof(*set) + 8 >
 	    SET_BYTES)
 		return NULL;
-	set = mmap(NULL, SET_BYTES, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (set == MAP_FAILED)
-		BUG("out of memory");
-	madvise(set, SET_BYTES, MADV_DONTDUMP);
+	set = crypto_secret_new(SET_BYTES);
 	at = (char *)(set + 1);
 	set->access_key_id = place(&at, f->id);
 	set->secret_access_key = place(&at, f->secret);
@@ -91,8 +86,7 @@ void creds_set_put(struct creds_set *set)
 {
 	if (!set || __atomic_sub_fetch(&set->refs, 1, __ATOMIC_ACQ_REL))
 		return;
-	crypto_wipe(set, SET_BYTES);
-	munmap(set, SET_BYTES);
+	crypto_secret_free(set, SET_BYTES);
 }
 
 /* ---- reading ---- */
@@ -108,13 +102,18 @@ static void from_env(const char *prefix, struct creds_found *f)
 	f->token = getenv(token);
 }
 
+static bool is_environment(const struct creds *c)
+{
+	return c->source == FROM_R2_ENV || c->source == FROM_AWS_ENV;
+}
+
 static int read_source(struct creds *c, struct buf *text, struct creds_found *f,
 		       struct creds_stamp *stamp, char *why, size_t why_len)
 {
 	bool aws = c->source == FROM_AWS_FILE;
 	int err;
 
-	if (c->source == FROM_R2_ENV || c->source == FROM_AWS_ENV) {
+	if (is_environment(c)) {
 		from_env(c->source == FROM_R2_ENV ? "R2" : "AWS", f);
 		return 0;
 	}
@@ -338,7 +337,7 @@ bool creds_reload(struct creds *c, uint64_t serial_seen)
 	mutex_lock(&c->lock);
 	changed = c->serial > serial_seen;
 	mutex_unlock(&c->lock);
-	if (changed || load(c, &set, why, sizeof(why)))
+	if (changed || is_environment(c) || load(c, &set, why, sizeof(why)))
 		return changed;
 	mutex_lock(&c->lock);
 	changed = !same(set->access_key_id, c->set->access_key_id) ||
@@ -354,6 +353,26 @@ bool creds_reload(struct creds *c, uint64_t serial_seen)
 	creds_set_put(set);
 	creds_set_put(old);
 	return changed;
+}
+
+static void clean_variable(const char *prefix, const char *name)
+{
+	CLEANUP(free) char *variable = xasprintf("%s_%s", prefix, name);
+	char *value = getenv(variable);
+
+	if (value)
+		crypto_wipe(value, strlen(value));
+	unsetenv(variable);
+}
+
+void creds_clean_environment(const struct creds *c)
+{
+	const char *prefix = c->source == FROM_R2_ENV ? "R2" : "AWS";
+
+	if (!is_environment(c))
+		return;
+	clean_variable(prefix, "SECRET_ACCESS_KEY");
+	clean_variable(prefix, "SESSION_TOKEN");
 }
 
 const char *creds_source(const struct creds *c)

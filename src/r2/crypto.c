@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 void crypto_sha256(const void *p, size_t n, uint8_t out[SHA256_BYTES])
@@ -111,4 +112,23 @@ void crypto_base64(const uint8_t *p, size_t n, char *out)
 void crypto_wipe(void *p, size_t n)
 {
 	OPENSSL_cleanse(p, n);
+}
+
+void *crypto_secret_new(size_t n)
+{
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		BUG("out of memory");
+	madvise(p, n, MADV_DONTDUMP);
+	return p;
+}
+
+void crypto_secret_free(void *p, size_t n)
+{
+	if (!p)
+		return;
+	crypto_wipe(p, n);
+	munmap(p, n);
 }

@@ -39,12 +39,13 @@ void sigv4_cache_init(struct sigv4_cache *c)
 {
 	memset(c, 0, sizeof(*c));
 	mutex_init(&c->lock);
+	c->key = crypto_secret_new(SHA256_BYTES);
 }
 
 void sigv4_cache_release(struct sigv4_cache *c)
 {
 	mutex_release(&c->lock);
-	crypto_wipe(c, sizeof(*c));
+	crypto_secret_free(c->key, SHA256_BYTES);
 }
 
 void sigv4_timestamp(int64_t time_s, char out[17])

@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -268,6 +270,12 @@ class Mounting(Case):
         pid = m.stats()["process"]["pid"]
         with open(f"/proc/{pid}/cmdline") as f:
             self.assertNotIn(SECRET, f.read())
+        with open(f"/proc/{pid}/environ") as f:
+            self.assertNotIn(SECRET, f.read())
+        if resource.getrlimit(resource.RLIMIT_CORE)[1]:
+            self.assertEqual(resource.prlimit(pid, resource.RLIMIT_CORE)[0], 1)
+        os.kill(pid, signal.SIGHUP)
+        self.assertEqual(m.read("x"), b"1")
         self.assertNotIn(SECRET, json.dumps(m.stats()))
         m.stop()
         self.assertNotIn(SECRET, m.log_text)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "check.h"
 #include "r2/creds.h"
+#include "r2/sigv4.h"
 
 static char dir[] = "/tmp/r2fs-creds-XXXXXX";
 static char why[512];
@@ -228,6 +229,69 @@ static void test_profiles(void)
 	found(NULL, "conf", "c", "cs", NULL);
 }
 
+/* Does a core dump leave it out? */
+static bool is_undumped(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long from, to, at = (unsigned long)p;
+	bool inside = false, undumped = false;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			inside = from <= at && at < to;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			undumped = strstr(line, " dd") != NULL;
+	}
+	if (f)
+		fclose(f);
+	return undumped;
+}
+
+static void test_secrecy(void)
+{
+	struct creds_config config = { NULL, NULL };
+	char out[4096], *secret;
+	struct sigv4_cache keys;
+	struct creds_set *set;
+	struct creds *c;
+	struct buf b;
+
+	CASE("secrets and the keys made of them stay out of core dumps");
+	clean_env();
+	env("R2", "id", "a secret");
+	setenv("R2_SESSION_TOKEN", "a token", 1);
+	env("AWS", "other", "not ours");
+	CHECK_INT(creds_create(&config, &c, why, sizeof(why)), 0);
+	set = creds_get(c);
+	CHECK(is_undumped(set->secret_access_key));
+	CHECK(is_undumped(set->session_token));
+	CHECK(!is_undumped(out));
+	sigv4_cache_init(&keys);
+	buf_init(&b, sizeof(out));
+	sigv4_authorization(&keys, set,
+			    &(struct sigv4_request){ .method = "GET",
+						     .path = "/",
+						     .query = "",
+						     .region = "auto",
+						     .payload_hash = "x" },
+			    &b);
+	CHECK(is_undumped(keys.key));
+	buf_release(&b);
+	sigv4_cache_release(&keys);
+
+	CASE("secrets are taken out of the environment, and stay in use");
+	secret = getenv("R2_SECRET_ACCESS_KEY");
+	creds_clean_environment(c);
+	CHECK_STR(secret, "");
+	CHECK(!getenv("R2_SECRET_ACCESS_KEY") && !getenv("R2_SESSION_TOKEN"));
+	CHECK(getenv("R2_ACCESS_KEY_ID") && getenv("AWS_SECRET_ACCESS_KEY"));
+	CHECK(!creds_reload(c, set->serial));
+	CHECK_STR(set->secret_access_key, "a secret");
+	creds_set_put(set);
+	creds_destroy(c);
+}
+
 static void process(const char *command)
 {
 	char text[1024];
@@ -401,6 +465,7 @@ int main(void)
 	test_order();
 	test_profiles();
 	test_process();
+	test_secrecy();
 	test_reload();
 	test_due();
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
