@@ -212,7 +212,7 @@ class Documents(unittest.TestCase):
         known = {os.strerror(e) for e in
                  (errno.EROFS, errno.EACCES, errno.ETIMEDOUT, errno.EIO,
                   errno.ESTALE, errno.ENOTCONN, errno.EEXIST,
-                  errno.ENOSPC)} | {"target is busy"}
+                  errno.ENOSPC, errno.EDQUOT, errno.EPERM)} | {"target is busy"}
         checked = 0
         with open(os.path.join(TREE, "docs/troubleshooting.md")) as f:
             cells = re.findall(r"(?m)^\| (`[^|]*) \|", f.read())
