@@ -49,18 +49,20 @@ static uint64_t count_lacking(struct writeback *wb)
 static void log_final(const char *key, struct writeback *wb, int err,
 		      const char *why, uint64_t lacking)
 {
-	char kept[96] = "its bytes are kept";
+	unsigned long long id = writeback_id(wb);
 
 	if (lacking)
-		snprintf(kept, sizeof(kept),
-			 "what was written is kept, %llu bytes of the version "
-			 "before are gone",
-			 (unsigned long long)lacking);
-	log_error("vfs",
-		  "%s could not be stored: %s (%s)%s; %s: see r2fs recover, "
-		  "entry %llu",
-		  key, why, strerror(-err), advice(err), kept,
-		  (unsigned long long)writeback_id(wb));
+		log_error("vfs",
+			  "%s could not be stored: %s (%s)%s; %llu bytes of "
+			  "the version before are gone, what was written is "
+			  "kept: see r2fs recover, entry %llu",
+			  key, why, strerror(-err), advice(err),
+			  (unsigned long long)lacking, id);
+	else
+		log_error("vfs",
+			  "%s could not be stored: %s (%s)%s; its bytes are "
+			  "kept: see r2fs recover, entry %llu",
+			  key, why, strerror(-err), advice(err), id);
 }
 
 bool failure_note(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
