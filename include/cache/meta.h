@@ -61,7 +61,19 @@ MUST_CHECK int meta_get(struct meta *m, uint64_t parent, const char *name,
 MUST_CHECK int meta_put(struct meta *m, uint64_t parent, const char *name,
 			const struct meta_rec *rec, struct meta_rec *ret);
 
+/*
+ * The same of the answer to a question that was asked at rec->checked_ns. What
+ * is known from a later time, or waits for its upload, stays and is given; it
+ * takes the blob if it has none of this version.
+ */
+MUST_CHECK int meta_learn(struct meta *m, uint64_t parent, const char *name,
+			  const struct meta_rec *rec, struct meta_rec *ret);
+
 MUST_CHECK int meta_del(struct meta *m, uint64_t parent, const char *name);
+
+/* Another number than before if names of the directory were put, learnt,
+ * moved or deleted one by one since; sometimes although none was. */
+uint64_t meta_changes(struct meta *m, uint64_t ino);
 
 /* The record moves to another name with its number, content id and blob; what
  * the new name was is replaced, the old one becomes absent. A directory takes

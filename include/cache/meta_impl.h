@@ -48,6 +48,7 @@ struct meta {
 	/* Striped by directory: its puts, listing pages and sweep steps are
 	 * serial. Outer to table and to the batch's lock. */
 	struct mutex stripes[META_STRIPES];
+	uint64_t changes[META_STRIPES]; /* atomic */
 	struct mutex table;
 	struct map listings; /* guarded by table */
 };
@@ -56,6 +57,7 @@ struct meta {
 struct meta_op {
 	struct meta *meta;
 	struct mutex *stripe;
+	uint64_t *changes;
 	struct view view;
 	struct buf scratch;
 	struct listing *listing; /* of the directory, NULL if none runs */
@@ -88,6 +90,11 @@ MUST_CHECK int meta_op_get(struct meta_op *op, struct slice key,
 /* Merges known into rec (which owns its blob) and stores it. */
 MUST_CHECK int meta_op_put(struct meta_op *op, struct slice key,
 			   struct known *known, struct meta_rec *rec);
+
+/* Was what is known confirmed after rec was asked for, or does it wait for its
+ * upload? */
+bool meta_is_newer(const struct meta *m, const struct known *known,
+		   const struct meta_rec *rec);
 
 /* Removes a name; the subtree of a directory becomes garbage. */
 void meta_drop(struct meta *m, struct slice key, uint8_t kind, uint64_t ino);

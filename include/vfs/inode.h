@@ -98,6 +98,7 @@ struct flight {
 	struct map_node node;
 	uint64_t parent;
 	const char *name;
+	int64_t began_ns; /* wall time: when it, or the one waited for, began */
 };
 
 struct vfs {
@@ -133,8 +134,8 @@ struct vfs {
 
 /* ---- inode.c ---- */
 
-/* The inode of a record below parent, made or brought up to date; adds a
- * reference. */
+/* The inode of a record below parent, made or brought up to date, unless it
+ * knows better since; adds a reference. */
 struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
 			     const char *name, const struct meta_rec *rec);
 struct inode *inode_get(struct vfs *v, uint64_t ino); /* +ref, NULL unknown */
@@ -177,10 +178,12 @@ MUST_CHECK int name_resolve(struct vfs *v, const struct vfs_ctx *ctx,
 /* Same for an inode already in memory. force asks R2 whatever the TTL. */
 MUST_CHECK int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i, bool force);
-/* Stores headers a GET or HEAD has shown of the inode's current version. False:
- * by them it is no such thing (a link, shown by a listing as a file): the name
- * has another inode from now on, and i is -ESTALE. */
-bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr);
+/* Stores headers that a GET or HEAD, asked at asked_ns, has shown of the
+ * inode's current version. False: by them it is no such thing (a link, shown by
+ * a listing as a file): the name has another inode from now on, and i is
+ * -ESTALE. */
+bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr,
+		 int64_t asked_ns);
 
 /* How long the directory's listing may be believed to be all of it; 0: none */
 int64_t dir_ttl(struct vfs *v, struct inode *dir);
@@ -192,7 +195,7 @@ MUST_CHECK int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
 void flight_end(struct vfs *v, struct flight *f);
 
 /* Turns what the store said into a record; release rec. */
-void rec_from_attr(const struct store_attr *attr, int64_t now,
+void rec_from_attr(const struct store_attr *attr, int64_t asked_ns,
 		   struct meta_rec *rec);
 
 #endif

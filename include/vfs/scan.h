@@ -44,6 +44,7 @@ struct scan_result {
 	bool complete; /* every page was seen */
 	bool merged; /* and all of them are in the cache */
 	bool found; /* a page had the name */
+	int64_t started_ns; /* nothing was asked before */
 	struct meta_rec rec; /* found: as the page had it, without its blob */
 };
 

@@ -134,6 +134,7 @@ void meta_op_begin(struct meta_op *op, struct meta *m, uint64_t dir) UNCHECKED
 	batch_room(m->batch);
 	op->meta = m;
 	op->stripe = &m->stripes[hash % META_STRIPES];
+	op->changes = &m->changes[hash % META_STRIPES];
 	buf_init(&op->scratch, RECORD_MAX);
 	view_begin(&op->view, m->batch);
 	mutex_lock(op->stripe);
@@ -172,6 +173,17 @@ int meta_op_get(struct meta_op *op, struct slice key, struct known *ret)
 	return err == -ENOENT ? 0 : err;
 }
 
+static void changed(struct meta_op *op)
+{
+	__atomic_fetch_add(op->changes, 1, __ATOMIC_RELEASE);
+}
+
+uint64_t meta_changes(struct meta *m, uint64_t ino)
+{
+	return __atomic_load_n(&m->changes[hash_u64(ino) % META_STRIPES],
+			       __ATOMIC_ACQUIRE);
+}
+
 static int store(struct meta_op *op, struct slice key,
 		 const struct meta_rec *rec, uint32_t gen)
 {
@@ -189,28 +201,56 @@ static bool is_visible(const struct meta_rec *rec)
 	return rec->kind != META_ABSENT;
 }
 
+/* A time yet to come is of a clock that was set back since. */
+bool meta_is_newer(const struct meta *m, const struct known *known,
+		   const struct meta_rec *rec)
+{
+	int64_t checked_ns = known->rec.checked_ns;
+
+	return known->exists &&
+	       (meta_is_staged(m, known->rec.flags, checked_ns) ||
+		(checked_ns > rec->checked_ns &&
+		 checked_ns <= clock_wall_ns()));
+}
+
+static bool same_version(const struct meta_rec *a, const struct meta_rec *b)
+{
+	return a->kind == b->kind && a->size == b->size &&
+	       strcmp(a->etag, b->etag) == 0;
+}
+
+static bool lacks_headers(const struct meta_rec *rec,
+			  const struct meta_rec *other)
+{
+	return !(rec->flags & META_HAS_HEADERS) &&
+	       other->flags & META_HAS_HEADERS;
+}
+
+static void take_headers(struct meta_rec *rec, struct meta_rec *from)
+{
+	free(rec->blob);
+	rec->flags |= META_HAS_HEADERS;
+	rec->blob_len = from->blob_len;
+	rec->blob = TAKE(from->blob);
+}
+
 /* Completes rec by what is known: its number, and for the same version of the
  * object the cid and the blob (taken from known). */
 static void merge(struct meta *m, struct meta_rec *rec, struct known *known)
 {
-	const struct meta_rec *old = &known->rec;
+	struct meta_rec *old = &known->rec;
 	bool same_kind = known->exists && old->kind == rec->kind;
 
 	if (!rec->ino && same_kind)
 		rec->ino = old->ino;
 	if (!rec->ino && is_visible(rec))
 		rec->ino = meta_new_ino(m);
-	if (!same_kind || rec->size != old->size ||
-	    strcmp(rec->etag, old->etag) != 0)
+	if (!known->exists || !same_version(rec, old))
 		return;
 	if (!rec->cid)
 		rec->cid = old->cid;
-	if (rec->flags & META_HAS_HEADERS || !(old->flags & META_HAS_HEADERS))
-		return;
-	free(rec->blob);
-	rec->flags |= META_HAS_HEADERS;
-	rec->blob_len = old->blob_len;
-	rec->blob = TAKE(known->rec.blob);
+	if (lacks_headers(rec, old))
+		take_headers(rec, old);
 }
 
 static void count(struct listing *l, const struct known *known,
@@ -291,8 +331,25 @@ static void own_blob(struct meta_rec *rec)
 	memcpy(rec->blob, borrowed, rec->blob_len);
 }
 
-int meta_put(struct meta *m, uint64_t parent, const char *name,
-	     const struct meta_rec *rec, struct meta_rec *ret)
+/* What is known stays; rec becomes it. */
+static int keep_known(struct meta_op *op, struct slice key, struct known *known,
+		      struct meta_rec *rec)
+{
+	struct meta_rec *old = &known->rec;
+	int err = 0;
+
+	if (same_version(old, rec) && lacks_headers(old, rec)) {
+		take_headers(old, rec);
+		err = store(op, key, old, known->gen);
+	}
+	meta_rec_release(rec);
+	*rec = *old;
+	old->blob = NULL;
+	return err;
+}
+
+static int put(struct meta *m, uint64_t parent, const char *name,
+	       const struct meta_rec *rec, bool answer, struct meta_rec *ret)
 {
 	struct meta_rec merged = *rec;
 	struct known known;
@@ -305,8 +362,11 @@ int meta_put(struct meta *m, uint64_t parent, const char *name,
 	own_blob(&merged);
 	meta_op_begin(&op, m, parent);
 	err = meta_op_get(&op, meta_key_slice(&k), &known);
-	if (!err)
+	if (!err && answer && meta_is_newer(m, &known, rec))
+		err = keep_known(&op, meta_key_slice(&k), &known, &merged);
+	else if (!err)
 		err = meta_op_put(&op, meta_key_slice(&k), &known, &merged);
+	changed(&op);
 	meta_op_end(&op);
 	meta_rec_release(&known.rec);
 	if (!err && ret)
@@ -314,6 +374,18 @@ int meta_put(struct meta *m, uint64_t parent, const char *name,
 	else
 		meta_rec_release(&merged);
 	return err;
+}
+
+int meta_put(struct meta *m, uint64_t parent, const char *name,
+	     const struct meta_rec *rec, struct meta_rec *ret)
+{
+	return put(m, parent, name, rec, false, ret);
+}
+
+int meta_learn(struct meta *m, uint64_t parent, const char *name,
+	       const struct meta_rec *rec, struct meta_rec *ret)
+{
+	return put(m, parent, name, rec, true, ret);
 }
 
 int meta_del(struct meta *m, uint64_t parent, const char *name)
@@ -332,6 +404,7 @@ int meta_del(struct meta *m, uint64_t parent, const char *name)
 		if (op.listing)
 			count(op.listing, &known, false);
 	}
+	changed(&op);
 	meta_op_end(&op);
 	meta_rec_release(&known.rec);
 	return err;
@@ -391,6 +464,7 @@ static int leave(struct meta *m, uint64_t dir, const char *name, int64_t now_ns)
 			    op.listing ? op.listing->gen : known.gen);
 	if (!err && op.listing)
 		count(op.listing, &known, false);
+	changed(&op);
 	meta_op_end(&op);
 	meta_rec_release(&known.rec);
 	return err;

@@ -183,16 +183,13 @@ static void expect_page(struct meta_op *op, struct meta_key *lo,
 			    meta_key_slice(hi));
 }
 
-/* A name put since the listing began is newer than the page when R2 confirmed
- * it later; one that waits for its upload is newer than R2. */
+/* What the sweep would remove is not kept. */
 static bool is_newer(const struct meta_op *op, const struct known *known,
 		     const struct meta_rec *rec)
 {
-	if (known->exists &&
-	    meta_is_staged(op->meta, known->rec.flags, known->rec.checked_ns))
-		return true;
-	return op->listing && known->exists && known->gen == op->listing->gen &&
-	       known->rec.checked_ns > rec->checked_ns;
+	return meta_is_newer(op->meta, known, rec) &&
+	       (known->rec.flags & META_STAGED ||
+		known->gen == op->listing->gen);
 }
 
 static int page_entry(struct meta_op *op, uint64_t ino, struct meta_entry *e)

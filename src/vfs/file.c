@@ -372,9 +372,10 @@ static bool learn(struct vfs_file *f, struct fill_file *from)
 	if (!known && fill_headers(from, &attr)) {
 		mutex_lock(&f->v->lock);
 		bool same = i->etag && strcmp(i->etag, attr.etag.s) == 0;
+		int64_t checked_ns = i->checked_ns;
 		mutex_unlock(&f->v->lock);
 		if (same) {
-			is_file = inode_learn(f->v, i, &attr);
+			is_file = inode_learn(f->v, i, &attr, checked_ns);
 			tell_listener(f->v, i->ino);
 		}
 		store_meta_release(&attr.meta);

@@ -43,6 +43,7 @@ static int publish_folder(struct vfs *v, struct inode *i, const struct place *p,
 	meta_rec_release(&rec);
 	mutex_lock(&v->lock);
 	i->flags |= META_HAS_HEADERS | META_MARKER;
+	i->checked_ns = rec.checked_ns;
 	mutex_unlock(&v->lock);
 	return err;
 }
@@ -53,7 +54,8 @@ static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_req req;
-	struct meta_rec rec;
+	struct meta_rec rec, now = { 0 };
+	int64_t asked_ns;
 	int err;
 
 	mutex_lock(&v->lock);
@@ -69,20 +71,22 @@ static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
 	err = removal_wait(v, ctx, key);
+	asked_ns = clock_wall_ns();
 	if (!err)
 		err = store_call(v->config.store, &req, ctx->interrupt);
 	if (!err) {
-		rec_from_attr(&req.attr, clock_wall_ns(), &rec);
+		rec_from_attr(&req.attr, asked_ns, &rec);
 		rec.kind = META_DIR;
 		rec.ino = i->ino;
 		rec.size = 0;
 		rec.etag[0] = 0;
 		rec.flags = META_HAS_HEADERS | META_MARKER;
-		err = meta_put(v->meta, p->parent->ino, p->name, &rec, NULL);
-		if (!err)
-			inode_put(v,
-				  inode_from_rec(v, p->parent, p->name, &rec));
+		err = meta_learn(v->meta, p->parent->ino, p->name, &rec, &now);
 		meta_rec_release(&rec);
+		if (!err && now.ino == i->ino)
+			inode_put(v,
+				  inode_from_rec(v, p->parent, p->name, &now));
+		meta_rec_release(&now);
 	}
 	store_req_release(&req);
 	return err == -ENOENT ? 0 : err;

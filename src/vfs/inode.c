@@ -149,6 +149,13 @@ static struct inode *find_locked(struct vfs *v, uint64_t ino) REQUIRES(v->lock)
 	return n ? container_of(n, struct inode, node) : NULL;
 }
 
+/* A time yet to come is of a clock that was set back since. */
+static bool is_older(const struct meta_rec *rec, const struct inode *i)
+{
+	return rec->checked_ns < i->checked_ns &&
+	       i->checked_ns <= clock_wall_ns();
+}
+
 static void update_locked(struct inode *i, const struct meta_rec *rec,
 			  const struct shown *a)
 {
@@ -206,7 +213,7 @@ struct inode *inode_from_rec(struct vfs *v, struct inode *parent,
 		map_insert(&v->inodes, &i->node, hash_u64(rec->ino));
 	}
 	i->refs++;
-	if (!i->wb && !i->unlinked)
+	if (!i->wb && !i->unlinked && !is_older(rec, i))
 		update_locked(i, rec, &a);
 	if (dir.complete_ns > i->complete_ns)
 		i->complete_ns = dir.complete_ns;

@@ -67,12 +67,16 @@ int flight_begin(struct vfs *v, const struct vfs_ctx *ctx, struct flight *f,
 		 bool take_off, bool *again)
 {
 	uint64_t hash = flight_hash(f->parent, f->name);
+	struct map_node *other;
 	int err = 0;
 
 	*again = !take_off;
 	mutex_lock(&v->lock);
-	while (!err && map_find(&v->flights, hash, f)) {
+	f->began_ns = clock_wall_ns();
+	while (!err && (other = map_find(&v->flights, hash, f))) {
 		*again = true;
+		f->began_ns =
+			container_of(other, struct flight, node)->began_ns;
 		cond_wait_ms(&v->flight_done, &v->lock, WAIT_MS);
 		if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
 			err = -EINTR;
@@ -111,14 +115,14 @@ static void pack_headers(const struct store_attr *attr, struct meta_rec *rec)
 	store_meta_release(&pairs);
 }
 
-void rec_from_attr(const struct store_attr *attr, int64_t now,
+void rec_from_attr(const struct store_attr *attr, int64_t asked_ns,
 		   struct meta_rec *rec)
 {
 	memset(rec, 0, sizeof(*rec));
 	rec->kind = META_FILE;
 	rec->size = attr->size;
 	rec->mtime_ns = attr->mtime_ns;
-	rec->checked_ns = now;
+	rec->checked_ns = asked_ns;
 	snprintf(rec->etag, sizeof(rec->etag), "%s", attr->etag.s);
 	if (attr->infrequent)
 		rec->flags |= META_INFREQUENT;
@@ -143,14 +147,14 @@ static void renumber(struct vfs *v, uint64_t dir, const char *name,
 	meta_rec_release(&old);
 }
 
-/* Puts and merges; a cache that cannot keep it is no reason to fail. */
+/* Learns and merges; a cache that cannot keep it is no reason to fail. */
 static void put_record(struct vfs *v, uint64_t dir, const char *name,
 		       struct meta_rec *rec)
 {
 	struct meta_rec merged;
 
 	renumber(v, dir, name, rec);
-	if (meta_put(v->meta, dir, name, rec, &merged) == 0) {
+	if (meta_learn(v->meta, dir, name, rec, &merged) == 0) {
 		meta_rec_release(rec);
 		*rec = merged;
 	} else if (rec->ino == 0) {
@@ -159,15 +163,17 @@ static void put_record(struct vfs *v, uint64_t dir, const char *name,
 }
 
 static void put_kind(struct vfs *v, uint64_t dir, const char *name,
-		     enum meta_kind kind, struct meta_rec *ret)
+		     enum meta_kind kind, int64_t asked_ns,
+		     struct meta_rec *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->kind = kind;
-	ret->checked_ns = clock_wall_ns();
+	ret->checked_ns = asked_ns;
 	put_record(v, dir, name, ret);
 }
 
-bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
+bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr,
+		 int64_t asked_ns)
 {
 	struct meta_rec rec;
 	struct place p;
@@ -175,7 +181,7 @@ bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
 
 	if (inode_place(v, i, &p) || !p.parent)
 		return true;
-	rec_from_attr(attr, clock_wall_ns(), &rec);
+	rec_from_attr(attr, asked_ns, &rec);
 	if (i->shadowed)
 		rec.flags |= META_SHADOWED;
 	mutex_lock(&v->lock);
@@ -195,7 +201,8 @@ bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr)
 
 static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 		      struct inode *dir, const char *name, const char *key,
-		      const struct meta_rec *old, struct meta_rec *ret)
+		      const struct meta_rec *old, int64_t asked_ns,
+		      struct meta_rec *ret)
 {
 	bool known = old && old->kind == META_FILE && old->etag[0];
 	struct store_attr attr = { 0 };
@@ -216,15 +223,16 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 		ret->blob = NULL;
 		ret->blob_len = 0;
 		ret->flags &= ~META_HAS_HEADERS;
-		ret->checked_ns = clock_wall_ns();
+		ret->checked_ns = asked_ns;
 	} else {
-		rec_from_attr(&attr, clock_wall_ns(), ret);
+		rec_from_attr(&attr, asked_ns, ret);
 		if (key_object_suffix(name) && !strstr(key, VFS_OBJECT_SUFFIX))
 			ret->flags |= META_SHADOWED;
 	}
 	store_meta_release(&attr.meta);
 	put_record(v, dir->ino, name, ret);
-	if (first && meta_cid(v->meta, dir->ino, name, ret->etag, &cid) == 0) {
+	if (first &&
+	    meta_cid(v->meta, dir->ino, name, attr.etag.s, &cid) == 0) {
 		ret->cid = cid;
 		fill_first_keep(first, cid);
 	} else {
@@ -297,7 +305,10 @@ static bool ascii(const char *s)
 static bool listed_meanwhile(struct vfs *v, struct inode *dir, const char *name,
 			     struct meta_rec *ret)
 {
-	if (dir_ttl(v, dir) == 0)
+	mutex_lock(&v->lock);
+	int64_t complete_ns = dir->complete_ns;
+	mutex_unlock(&v->lock);
+	if (ttl_left(complete_ns, offline_ttl(v)) == 0)
 		return false;
 	if (meta_get(v->meta, dir->ino, name, ret) == 0) {
 		if (ret->kind != META_ABSENT)
@@ -306,13 +317,13 @@ static bool listed_meanwhile(struct vfs *v, struct inode *dir, const char *name,
 	}
 	if (!ascii(name))
 		return false;
-	put_kind(v, dir->ino, name, META_ABSENT, ret);
+	put_kind(v, dir->ino, name, META_ABSENT, complete_ns, ret);
 	return true;
 }
 
 /* No object has this key: list the parent, or probe for a folder. */
 static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
-		       struct inode *dir, const char *name,
+		       struct inode *dir, const char *name, int64_t asked_ns,
 		       struct meta_rec *ret)
 {
 	unsigned pages = LIST_PAGES_FIRST << (asked_more(v, dir) % 16);
@@ -338,7 +349,10 @@ static int ask_listing(struct vfs *v, const struct vfs_ctx *ctx,
 		if (err && err != -ENAMETOOLONG)
 			return err;
 	}
-	put_kind(v, dir->ino, name, exists ? META_DIR : META_ABSENT, ret);
+	if (listed.complete && listed.started_ns < asked_ns)
+		asked_ns = listed.started_ns;
+	put_kind(v, dir->ino, name, exists ? META_DIR : META_ABSENT, asked_ns,
+		 ret);
 	return 0;
 }
 
@@ -352,9 +366,11 @@ static bool relist_is_cheaper(struct vfs *v, struct inode *dir)
 	       (md.entries + STORE_LIST_MAX) * LIST_COSTS_GETS;
 }
 
-/* Asks R2 about one name; *ret is then the cache's newest record. */
+/* Asks R2 about one name; *ret is then the cache's newest record. What changed
+ * since asked_ns is newer than the answer. */
 static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
-	       const char *name, struct meta_rec *old, struct meta_rec *ret)
+	       const char *name, struct meta_rec *old, int64_t asked_ns,
+	       struct meta_rec *ret)
 {
 	char key[STORE_KEY_MAX + 1];
 	size_t suffix = key_object_suffix(name);
@@ -374,27 +390,29 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	if (old && old->kind == META_FILE && (old->flags & META_SHADOWED))
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 	if (!old || old->kind != META_DIR) {
-		err = ask_object(v, ctx, dir, name, key, old, ret);
+		err = ask_object(v, ctx, dir, name, key, old, asked_ns, ret);
 		if (err == -ENOENT && suffix &&
 		    !(old && old->flags & META_SHADOWED)) {
 			key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
-			err = ask_object(v, ctx, dir, name, key, NULL, ret);
+			err = ask_object(v, ctx, dir, name, key, NULL, asked_ns,
+					 ret);
 		}
 		if (err != -ENOENT || ctx->guess)
 			return err;
 	}
-	return ask_listing(v, ctx, dir, name, ret);
+	return ask_listing(v, ctx, dir, name, asked_ns, ret);
 }
 
 /* ---- what is known ---- */
 
 /*
- * What the cache can answer: true, with *err 0 (record in ret) or -ENOENT. A
- * name with non-ASCII characters that a complete listing lacks is not known
+ * What the cache can answer: true, with *err 0 (record in ret) or -ENOENT.
+ * What was asked from `since` on will do whatever its time. A name with non-ASCII characters that a complete listing lacks is not known
  * to be absent: R2 finds a key by any canonically equal spelling.
  */
 static bool known(struct vfs *v, struct inode *dir, const char *name,
-		  struct meta_rec *ret, bool *have, int64_t *ttl, int *err)
+		  int64_t since, struct meta_rec *ret, bool *have, int64_t *ttl,
+		  int *err)
 {
 	int64_t max = offline_ttl(v);
 
@@ -417,6 +435,8 @@ static bool known(struct vfs *v, struct inode *dir, const char *name,
 					offline_negative_ttl(v) :
 					max) :
 		       0;
+	if (*have && *ttl == 0 && ret->checked_ns >= since)
+		*ttl = 1;
 	if (*have && ret->kind != META_ABSENT && *ttl > 0) {
 		*err = 0;
 		return true;
@@ -435,13 +455,15 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		 int64_t *ret_ttl)
 {
 	struct flight f = { .parent = dir->ino, .name = name };
+	int64_t since = INT64_MAX;
 	struct meta_rec old;
 	int err, unreachable = 0;
 	bool have, again, enough;
 
 	for (bool asked = false;;) {
 		memset(&old, 0, sizeof(old));
-		enough = known(v, dir, name, &old, &have, ret_ttl, &err) &&
+		enough = known(v, dir, name, since, &old, &have, ret_ttl,
+			       &err) &&
 			 (!force || asked ||
 			  (have && inode_is_held(v, old.ino)));
 		if (enough && !(have && bytes_coming(v, &f, &old)))
@@ -459,11 +481,13 @@ int name_resolve(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 			break;
 		if (again) {
 			asked = true;
+			since = f.began_ns;
 			meta_rec_release(&old);
 			continue;
 		}
 		memset(ret, 0, sizeof(*ret));
-		err = ask(v, ctx, dir, name, have ? &old : NULL, ret);
+		err = ask(v, ctx, dir, name, have ? &old : NULL, f.began_ns,
+			  ret);
 		flight_end(v, &f);
 		meta_rec_release(&old);
 		if (err && !ctx->guess && offline_begin(v, err)) {

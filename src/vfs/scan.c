@@ -509,6 +509,7 @@ int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	mutex_lock(&s->lock);
 	ret->complete = end;
 	ret->merged = end && !s->partial;
+	ret->started_ns = s->started_ns;
 	mutex_unlock(&s->lock);
 	scan_page_put(s, page);
 	scan_put(v, s);

@@ -97,6 +97,7 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_req req;
+	int64_t asked_ns;
 	bool known;
 	int err;
 
@@ -112,8 +113,9 @@ int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		return err;
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
+	asked_ns = clock_wall_ns();
 	err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err && !inode_learn(v, i, &req.attr))
+	if (!err && !inode_learn(v, i, &req.attr, asked_ns))
 		err = -ESTALE;
 	store_req_release(&req);
 	return err == -ENOENT ? -ESTALE : err;

@@ -148,6 +148,7 @@ static int head(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_req req;
+	int64_t asked_ns;
 	int err;
 
 	if (ctx->nowait)
@@ -157,8 +158,9 @@ static int head(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		return err;
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
+	asked_ns = clock_wall_ns();
 	err = store_call(v->config.store, &req, ctx->interrupt);
-	if (!err && !inode_learn(v, i, &req.attr))
+	if (!err && !inode_learn(v, i, &req.attr, asked_ns))
 		err = -ESTALE;
 	store_req_release(&req);
 	return err;

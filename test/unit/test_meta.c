@@ -210,7 +210,7 @@ static void test_names(void)
 	struct meta *m = cache_meta(c);
 	char headers[] = "mode=1", longest[CACHE_NAME_MAX + 2];
 	struct meta_rec a, b, r;
-	uint64_t cid;
+	uint64_t cid, before;
 
 	CASE("a name keeps its number, and its content as long as its version");
 	r = file_rec("e1", 5);
@@ -247,6 +247,53 @@ static void test_names(void)
 	CHECK_INT(meta_del(m, PARENT, "x"), 0);
 	CHECK_INT(meta_get(m, PARENT, "x", &r), -ENOENT);
 	CHECK_INT(meta_del(m, PARENT, "x"), 0);
+
+	CASE("an answer to what was asked before is older than a put");
+	r = file_rec("old", 3);
+	now_s += 2;
+	a = put(m, "late", file_rec("new", 4));
+	CHECK_INT(meta_learn(m, PARENT, "late", &r, &b), 0);
+	CHECK_STR(b.etag, "new");
+	CHECK_INT(b.ino, a.ino);
+	CHECK_INT(b.checked_ns, clock_wall_ns());
+	put(m, "late",
+	    (struct meta_rec){ .kind = META_ABSENT,
+			       .checked_ns = clock_wall_ns() });
+	CHECK_INT(meta_learn(m, PARENT, "late", &r, &b), 0);
+	CHECK_INT(b.kind, META_ABSENT);
+	CHECK_INT(meta_get(m, PARENT, "late", &b), 0);
+	CHECK_INT(b.kind, META_ABSENT);
+
+	CASE("of two of the same time the answer counts");
+	r = file_rec("same", 3);
+	CHECK_INT(meta_learn(m, PARENT, "late", &r, &b), 0);
+	CHECK_STR(b.etag, "same");
+
+	CASE("an older answer still brings the headers of the version");
+	now_s += 2;
+	put(m, "late", file_rec("same", 3));
+	r.flags = META_HAS_HEADERS;
+	r.blob = headers;
+	r.blob_len = sizeof(headers);
+	CHECK_INT(meta_learn(m, PARENT, "late", &r, &b), 0);
+	CHECK_INT(b.checked_ns, clock_wall_ns());
+	CHECK(b.flags & META_HAS_HEADERS && b.blob_len == sizeof(headers));
+	meta_rec_release(&b);
+
+	CASE("a clock set back makes nothing newer than all answers");
+	now_s -= 1000;
+	r = file_rec("after", 3);
+	CHECK_INT(meta_learn(m, PARENT, "late", &r, &b), 0);
+	CHECK_STR(b.etag, "after");
+	now_s += 1000;
+
+	CASE("changes of single names are counted");
+	before = meta_changes(m, PARENT);
+	put(m, "late", file_rec("more", 3));
+	CHECK(meta_changes(m, PARENT) != before);
+	before = meta_changes(m, PARENT);
+	CHECK_INT(meta_del(m, PARENT, "late"), 0);
+	CHECK(meta_changes(m, PARENT) != before);
 
 	CASE("names have 1 to 255 bytes");
 	memset(longest, 'n', sizeof(longest));
