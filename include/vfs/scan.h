@@ -16,6 +16,7 @@ struct scan_page {
 	unsigned refs; /* guarded by the scan's lock */
 	struct scan_page *next; /* holds a reference */
 	bool last;
+	uint64_t changes; /* meta_changes when it was asked for */
 	unsigned n;
 	struct meta_entry *entries;
 	bool *shown; /* false: the name was already given by an earlier page */

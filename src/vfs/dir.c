@@ -29,6 +29,7 @@ struct batch {
 	uint64_t first; /* position of entries[0], DOTS not counted */
 	unsigned n;
 	struct meta_entry *entries;
+	uint64_t changes; /* meta_changes when it was read or asked for */
 	const bool *shown;
 	bool *own_shown; /* ours to free, or NULL */
 	struct scan_page *page; /* owns entries, or NULL: we do */
@@ -128,12 +129,20 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	return err;
 }
 
+/* Names that R2 does not have yet are there while somebody has them in hand. */
+static bool is_there(struct vfs *v, const struct meta_rec *rec)
+{
+	return rec->kind != META_ABSENT &&
+	       (!(rec->flags & META_STAGED) || inode_is_held(v, rec->ino));
+}
+
 static int next_from_cache(struct vfs_dir *d, struct batch *b)
 {
 	const char *after = d->cur.n ? d->cur.entries[d->cur.n - 1].name : NULL;
 	int n;
 
 	b->entries = xcalloc(BATCH, sizeof(*b->entries));
+	b->changes = meta_changes(d->v->meta, d->inode->ino);
 	n = meta_list(d->v->meta, d->inode->ino, after, b->entries, BATCH);
 	if (n <= 0) {
 		free(b->entries);
@@ -142,12 +151,8 @@ static int next_from_cache(struct vfs_dir *d, struct batch *b)
 	}
 	b->n = n;
 	b->shown = b->own_shown = xcalloc(n, sizeof(*b->own_shown));
-	for (int i = 0; i < n; i++) {
-		const struct meta_rec *rec = &b->entries[i].rec;
-
-		b->own_shown[i] = !(rec->flags & META_STAGED) ||
-				  inode_is_held(d->v, rec->ino);
-	}
+	for (int i = 0; i < n; i++)
+		b->own_shown[i] = is_there(d->v, &b->entries[i].rec);
 	return n;
 }
 
@@ -167,6 +172,7 @@ static int next_from_scan(struct vfs_dir *d, const struct vfs_ctx *ctx,
 		return err;
 	}
 	b->entries = b->page->entries;
+	b->changes = b->page->changes;
 	b->shown = b->page->shown;
 	b->n = b->page->n;
 	return 1;
@@ -246,29 +252,60 @@ static bool emit_dots(struct vfs_dir *d, uint64_t *off, bool plus,
 	return all;
 }
 
-static bool emit_one(struct vfs_dir *d, struct meta_entry *m, uint64_t next,
-		     bool plus, vfs_dir_emit *emit, void *arg)
+/* Names change while a batch waits to be given: what the cache says now, into
+ * *now (release), or the batch; NULL: the name is gone. */
+static const struct meta_rec *newest(struct vfs_dir *d, const struct batch *b,
+				     const struct meta_entry *m,
+				     struct meta_rec *now)
 {
 	struct vfs *v = d->v;
-	struct vfs_dirent e = { .name = m->name, .next_off = next };
+	const struct meta_rec *rec = &m->rec;
+
+	memset(now, 0, sizeof(*now));
+	if (meta_changes(v->meta, d->inode->ino) == b->changes)
+		return rec;
+	if (meta_get(v->meta, d->inode->ino, m->name, now) == 0)
+		rec = now;
+	return is_there(v, rec) ? rec : NULL;
+}
+
+static bool emit_rec(struct vfs_dir *d, const char *name,
+		     const struct meta_rec *rec, uint64_t next, bool plus,
+		     vfs_dir_emit *emit, void *arg)
+{
+	struct vfs *v = d->v;
+	struct vfs_dirent e = { .name = name, .next_off = next };
 	struct inode *i;
 
-	rec_stat(v, &m->rec, &e.entry.st);
+	rec_stat(v, rec, &e.entry.st);
 	if (!plus)
 		return emit(&e, arg);
-	i = inode_from_rec(v, d->inode, m->name, &m->rec);
+	i = inode_from_rec(v, d->inode, name, rec);
 	inode_count_lookup(v, i);
 	inode_stat(v, i, &e.entry.st);
-	e.entry.ttl_ns = m->rec.flags & META_STAGED ?
+	e.entry.ttl_ns = rec->flags & META_STAGED ?
 				 v->config.metadata_ttl_ns :
-				 offline_told(v, ttl_left(m->rec.checked_ns,
+				 offline_told(v, ttl_left(rec->checked_ns,
 							  offline_ttl(v)));
 	bool fits = emit(&e, arg);
 	if (!fits)
 		inode_untold(v, i);
 	inode_put(v, i);
 	if (!fits)
-		vfs_forget(v, m->rec.ino, 1);
+		vfs_forget(v, rec->ino, 1);
+	return fits;
+}
+
+static bool emit_one(struct vfs_dir *d, const struct batch *b,
+		     const struct meta_entry *m, uint64_t next, bool plus,
+		     vfs_dir_emit *emit, void *arg, bool *any)
+{
+	struct meta_rec now;
+	const struct meta_rec *rec = newest(d, b, m, &now);
+	bool fits = !rec || emit_rec(d, m->name, rec, next, plus, emit, arg);
+
+	*any |= rec && fits;
+	meta_rec_release(&now);
 	return fits;
 }
 
@@ -290,10 +327,9 @@ int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
 		for (; k < b->n; k++, off++) {
 			if (!b->shown[k])
 				continue;
-			if (!emit_one(d, &b->entries[k], off + 1, plus, emit,
-				      arg))
+			if (!emit_one(d, b, &b->entries[k], off + 1, plus, emit,
+				      arg, &any))
 				return 0;
-			any = true;
 		}
 		if (any)
 			return 0;

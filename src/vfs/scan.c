@@ -311,11 +311,11 @@ static void end_flat(struct vfs *v, struct scan *s,
 	mutex_unlock(&v->lock);
 }
 
-static void take_page(struct vfs *v, struct scan *s, struct store_req *req,
-		      size_t skip, int64_t asked_ns, bool still)
+static void take_page(struct vfs *v, struct scan *s, struct scan_page *p,
+		      struct store_req *req, size_t skip, int64_t asked_ns,
+		      bool still)
 {
 	const struct level_page page = { &req->list, asked_ns };
-	struct scan_page *p = xcalloc(1, sizeof(*p));
 	bool flat = s->flat, merged;
 	struct level l;
 
@@ -354,7 +354,8 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		     struct store_req *req)
 {
 	char prefix[STORE_KEY_MAX + 1];
-	uint64_t before;
+	uint64_t before, changes;
+	struct scan_page *p;
 	int64_t asked_ns;
 	int err = inode_key(v, s->dir, prefix);
 
@@ -365,6 +366,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
 		s->gen = 0;
 	before = folder_moves(v);
+	changes = meta_changes(v->meta, s->dir->ino);
 	asked_ns = clock_wall_ns();
 	err = ask_page(v, ctx, s, prefix, req);
 	if (!err && s->flat && !level_sorted(&req->list)) {
@@ -377,7 +379,9 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	level_below(&req->list, prefix);
 	if (!s->flat)
 		level_sort(&req->list);
-	take_page(v, s, req, strlen(prefix), asked_ns,
+	p = xcalloc(1, sizeof(*p));
+	p->changes = changes;
+	take_page(v, s, p, req, strlen(prefix), asked_ns,
 		  before && before == folder_moves(v));
 	return 0;
 }

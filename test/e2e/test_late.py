@@ -83,11 +83,29 @@ class OldBatches(Case):
         body = self.server.s3.get_object(Bucket=BUCKET, Key="d/f200")["Body"]
         self.assertEqual(body.read(), b"new content+")
 
+    def removed(self, cold):
+        fd = self.begin(cold)
+        self.changed = ("f200", "f201")
+        os.unlink(self.path("f200"))
+        os.rename(self.path("f201"), self.path("g201"))
+        self.assertEqual(set(self.changed) & set(self.finish(fd)), set())
+        for name in self.changed:
+            self.assertFalse(os.path.exists(self.path(name)))
+        self.assertEqual(self.m.read("d/g201"), b"old")
+        os.close(os.open(self.path("f200"),
+                         os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
     def test_stored_while_the_cache_is_read(self):
         self.stored(cold=False)
 
     def test_stored_while_r2_is_listed(self):
         self.stored(cold=True)
+
+    def test_removed_while_the_cache_is_read(self):
+        self.removed(cold=False)
+
+    def test_removed_while_r2_is_listed(self):
+        self.removed(cold=True)
 
 
 class OldAnswers(Case):
