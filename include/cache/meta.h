@@ -29,6 +29,10 @@ enum meta_flags {
 	META_INFREQUENT = 1 << 3, /* storage class STANDARD_IA */
 	META_STAGED = 1 << 4, /* content is not in R2 yet: a listing neither
 			       * replaces nor removes the name */
+	META_STORED = 1 << 5, /* META_FILE: stored here, by an answer of the
+			       * second mtime_ns: R2's time is no later */
+	META_OLD_HEADERS = 1 << 6, /* blob is what x-amz-meta was before
+				    * somebody replaced it; to be asked for */
 };
 
 struct meta_rec {
@@ -36,7 +40,7 @@ struct meta_rec {
 	uint8_t kind;
 	uint8_t flags;
 	uint64_t size;
-	int64_t mtime_ns;
+	int64_t mtime_ns; /* R2's time of the object */
 	int64_t checked_ns; /* wall time when R2 last confirmed this */
 	uint64_t cid; /* content id, 0 until content is cached or opened */
 	char etag[CACHE_ETAG_MAX]; /* "" for directories */
@@ -55,8 +59,9 @@ MUST_CHECK int meta_get(struct meta *m, uint64_t parent, const char *name,
  * Stores what R2 said of a name and gives the merged record in *ret (may be
  * NULL): the inode number is kept or allocated; when the etag and size equal
  * the known ones, the known cid is kept, and the known blob is kept if
- * rec lacks META_HAS_HEADERS; else cid is 0 and must be asked for anew.
- * Borrows rec.
+ * rec lacks META_HAS_HEADERS; else cid is 0 and must be asked for anew. A blob
+ * kept across another time of the object is META_OLD_HEADERS: a COPY onto
+ * itself replaces metadata and leaves the ETag. Borrows rec.
  */
 MUST_CHECK int meta_put(struct meta *m, uint64_t parent, const char *name,
 			const struct meta_rec *rec, struct meta_rec *ret);
@@ -68,6 +73,10 @@ MUST_CHECK int meta_put(struct meta *m, uint64_t parent, const char *name,
  */
 MUST_CHECK int meta_learn(struct meta *m, uint64_t parent, const char *name,
 			  const struct meta_rec *rec, struct meta_rec *ret);
+
+/* May ns, of a header in whole seconds or of a listing in milliseconds, be
+ * R2's time of an object with this mtime_ns and these flags? */
+bool meta_same_time(uint8_t flags, int64_t mtime_ns, int64_t ns);
 
 MUST_CHECK int meta_del(struct meta *m, uint64_t parent, const char *name);
 

@@ -60,7 +60,8 @@ struct fill_first;
  * One ranged GET of the first first_bytes of `key` in place of a HEAD: the
  * same price, and it brings the bytes that open+read will ask for. Waits.
  * 0 and *attr (release its meta) with *ret set (NULL for an empty object);
- * if_none_match (may be NULL) still matching: 0 with *not_modified true.
+ * if_none_match (may be NULL) still matching: 0 with *not_modified true, and of
+ * *attr the time.
  * -ENOENT and the other store errors; why in `why` (may be NULL).
  */
 MUST_CHECK int fill_first(struct fills *f, const char *key,

@@ -139,6 +139,8 @@ struct writeback_result {
 	bool refused; /* for a moment, since the key was written too often */
 	struct store_etag etag;
 	uint64_t size;
+	int64_t time_ns; /* R2's clock when it had answered, in whole seconds;
+			  * 0: not said */
 	char why[192]; /* of an error */
 };
 

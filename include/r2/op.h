@@ -174,6 +174,7 @@ const char *op_header(struct op *op, const char *name); /* NULL: none */
 /* The ETag header without quotes; false if there is none of that length. */
 bool op_etag(struct op *op, char *ret, size_t max);
 int64_t op_date(struct op *op); /* the Date header, 0 if there is none */
+int64_t op_modified_ns(struct op *op); /* Last-Modified, the same */
 void op_read_attr(struct op *op, struct store_attr *attr);
 
 /* finish.c: the answer means success; ends op, or parses it elsewhere. */

@@ -84,7 +84,9 @@ struct store_meta {
 
 struct store_attr {
 	uint64_t size; /* of the whole object, also for a ranged GET */
-	int64_t mtime_ns; /* Last-Modified */
+	int64_t mtime_ns; /* Last-Modified, also of a 304 if it has one; of a
+			   * write the second in which it was answered, by
+			   * R2's clock; 0: not said */
 	int64_t date_ns; /* GET and HEAD: now, by the clock of mtime_ns; 0: the
 			  * server does not say */
 	struct store_etag etag;
@@ -195,6 +197,7 @@ struct store_req {
 	void (*refused)(struct store_req *req);
 	uint64_t deadline_ns; /* monotonic, 0 = the store's default from now */
 	bool caller_logs; /* a failure; why then has what a log needs */
+	bool patient; /* waits for a server that is away as a write does */
 
 	/* the outcome */
 	void (*done)(struct store_req *req);

@@ -43,6 +43,7 @@ struct inode {
 	bool reopens; /* an open was refused so that the kernel asks again */
 	int64_t mtime_ns;
 	int64_t ctime_ns, atime_ns; /* 0: as mtime_ns */
+	int64_t object_ns; /* R2's time, see meta_rec.mtime_ns */
 	int64_t checked_ns;
 	int64_t complete_ns; /* directories; see meta_dir */
 	uint64_t cid;
@@ -61,6 +62,7 @@ struct inode {
 	unsigned staged; /* directories: children with a wb */
 	/* while there is a wb, or the metadata was changed */
 	struct store_meta pairs; /* metadata besides mode, owner and mtime */
+	struct store_meta base; /* all metadata as it was in R2 */
 	uint64_t staged_ns; /* when the wb was made (clock_boot_ns); 0: by an
 			     * earlier run */
 	uint64_t local_cid; /* content id that a store of ours made last */
@@ -148,6 +150,9 @@ void inode_count_lookup(struct vfs *v, struct inode *i);
 void inode_stat(struct vfs *v, struct inode *i, struct stat *st);
 /* What inode_stat said last did not reach the kernel. */
 void inode_untold(struct vfs *v, struct inode *i);
+/* Mode, owner and times as a record has them. */
+void inode_show_locked(struct vfs *v, struct inode *i,
+		       const struct meta_rec *rec) REQUIRES(v->lock);
 /* Its content is another one now. */
 void inode_changed_locked(struct vfs *v, struct inode *i) REQUIRES(v->lock);
 mode_t rec_type(struct vfs *v, const struct meta_rec *rec); /* S_IFMT bits */
@@ -167,6 +172,9 @@ void inode_is_empty(struct vfs *v, struct inode *dir);
 
 /* Nanoseconds a fact confirmed at checked_ns may still be believed; 0: none */
 int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns);
+
+/* The same of a record; none if its metadata is known to be old. */
+int64_t rec_ttl(struct vfs *v, const struct meta_rec *rec);
 
 /* ---- namei.c ---- */
 
@@ -194,6 +202,8 @@ MUST_CHECK int flight_begin(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct flight *f, bool take_off, bool *again);
 void flight_end(struct vfs *v, struct flight *f);
 
+/* The metadata, with the content type as one of the pairs; release. */
+void pairs_from_attr(const struct store_attr *attr, struct store_meta *ret);
 /* Turns what the store said into a record; release rec. */
 void rec_from_attr(const struct store_attr *attr, int64_t asked_ns,
 		   struct meta_rec *rec);

@@ -132,6 +132,7 @@ bool name_is_lock(const struct vfs *v, const char *name);
 
 /* Pairs to be stored with the inode's object; release. */
 void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret);
+void inode_pairs_locked(const struct inode *i, struct store_meta *ret);
 /* Those a GET or HEAD has shown, without what the inode itself keeps. */
 void load_pairs(struct vfs *v, const struct place *p, struct store_meta *ret);
 void pairs_set(struct store_meta *m, const char *name, const char *value);
@@ -161,13 +162,22 @@ void folder_quiet(struct vfs *v, struct inode *i);
 void folder_make_durable(struct vfs *v, struct inode *i);
 void folder_give_up(struct vfs *v, struct inode *i);
 
+/* ---- headers.c ---- */
+
+/* Before a store of the object at key: takes over what others changed of its
+ * metadata, if it was confirmed longer ago than the TTL (one HEAD at most). */
+MUST_CHECK int inode_renew(struct vfs *v, const struct vfs_ctx *ctx,
+			   struct inode *i, const char *key);
+/* The time for a record of what was just stored, with META_STORED. */
+int64_t stored_ns(int64_t answered_ns);
+
 /* ---- change.c ---- */
 
-/* PUT of a small object from memory. */
+/* PUT of a small object from memory; of *ret etag and time are set. */
 MUST_CHECK int put_small(struct vfs *v, const struct vfs_ctx *ctx,
 			 const char *key, const void *data, size_t n,
 			 const struct store_meta *meta, bool absent,
-			 struct store_etag *ret_etag);
+			 struct store_attr *ret);
 MUST_CHECK int delete_key(struct vfs *v, const struct vfs_ctx *ctx,
 			  const char *key);
 /* May a name be made or removed in dir? -EROFS, -EINVAL, -ENAMETOOLONG ... */

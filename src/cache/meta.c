@@ -24,6 +24,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
+enum { NS_PER_S = 1000000000 };
+
 struct slice meta_key_slice(const struct meta_key *k)
 {
 	return (struct slice){ k->bytes, k->len };
@@ -219,6 +221,21 @@ static bool same_version(const struct meta_rec *a, const struct meta_rec *b)
 	       strcmp(a->etag, b->etag) == 0;
 }
 
+bool meta_same_time(uint8_t flags, int64_t mtime_ns, int64_t ns)
+{
+	if (flags & META_STORED)
+		return ns < mtime_ns + NS_PER_S;
+	if (mtime_ns % NS_PER_S == 0 || ns % NS_PER_S == 0)
+		return mtime_ns / NS_PER_S == ns / NS_PER_S;
+	return mtime_ns == ns;
+}
+
+static bool same_headers(const struct meta_rec *rec, const struct meta_rec *old)
+{
+	return rec->kind != META_FILE ||
+	       meta_same_time(old->flags, old->mtime_ns, rec->mtime_ns);
+}
+
 static bool lacks_headers(const struct meta_rec *rec,
 			  const struct meta_rec *other)
 {
@@ -226,10 +243,12 @@ static bool lacks_headers(const struct meta_rec *rec,
 	       other->flags & META_HAS_HEADERS;
 }
 
-static void take_headers(struct meta_rec *rec, struct meta_rec *from)
+static void take_headers(struct meta_rec *rec, struct meta_rec *from,
+			 uint8_t flag)
 {
 	free(rec->blob);
-	rec->flags |= META_HAS_HEADERS;
+	rec->flags &= ~META_OLD_HEADERS;
+	rec->flags |= flag;
 	rec->blob_len = from->blob_len;
 	rec->blob = TAKE(from->blob);
 }
@@ -249,8 +268,11 @@ static void merge(struct meta *m, struct meta_rec *rec, struct known *known)
 		return;
 	if (!rec->cid)
 		rec->cid = old->cid;
-	if (lacks_headers(rec, old))
-		take_headers(rec, old);
+	if (lacks_headers(rec, old) && same_headers(rec, old))
+		take_headers(rec, old, META_HAS_HEADERS);
+	else if (!(rec->flags & META_HAS_HEADERS) &&
+		 old->flags & (META_HAS_HEADERS | META_OLD_HEADERS))
+		take_headers(rec, old, META_OLD_HEADERS);
 }
 
 static void count(struct listing *l, const struct known *known,
@@ -338,8 +360,9 @@ static int keep_known(struct meta_op *op, struct slice key, struct known *known,
 	struct meta_rec *old = &known->rec;
 	int err = 0;
 
-	if (same_version(old, rec) && lacks_headers(old, rec)) {
-		take_headers(old, rec);
+	if (same_version(old, rec) && lacks_headers(old, rec) &&
+	    same_headers(rec, old)) {
+		take_headers(old, rec, META_HAS_HEADERS);
 		err = store(op, key, old, known->gen);
 	}
 	meta_rec_release(rec);

@@ -84,6 +84,7 @@ int fill_first(struct fills *f, const char *key, const char *if_none_match,
 	fills_count(&f->stats.fetched_bytes, req.buf_len);
 	if (err || req.not_modified) {
 		*not_modified = !err;
+		attr->mtime_ns = req.attr.mtime_ns;
 		chunk_put(chunk);
 		store_req_release(&req);
 		return err;

@@ -554,6 +554,7 @@ int multipart_complete(struct writeback *wb,
 	ret->refused |= req.throttled > 0;
 	if (!err) {
 		ret->etag = req.attr.etag;
+		ret->time_ns = req.attr.mtime_ns;
 		ret->size = size;
 		mutex_lock(&wb->lock);
 		wb->mpu = NULL;

@@ -64,6 +64,7 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
 	} else {
 		ret->etag = req.attr.etag;
+		ret->time_ns = req.attr.mtime_ns;
 		ret->size = size;
 		fills_count(&wb->ws->stats.puts, 1);
 	}
@@ -94,6 +95,7 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 		snprintf(ret->why, sizeof(ret->why), "%s", req.why);
 	} else {
 		ret->etag = req.attr.etag;
+		ret->time_ns = req.attr.mtime_ns;
 		ret->size = wb->base_size;
 		fills_count(&wb->ws->stats.copies, 1);
 	}

@@ -310,7 +310,8 @@ static void limit_patience(struct op *op)
 	uint64_t until = clock_mono_ns() + op->r2->patience_ns;
 
 	if (!op->r2->patience_ns || op->fixed_deadline ||
-	    op_is_write(op->req) || until >= op->deadline_ns)
+	    op_is_write(op->req) || op->req->patient ||
+	    until >= op->deadline_ns)
 		return;
 	op->unheard_ns = op->deadline_ns - until;
 	op->deadline_ns = op->flight->http.deadline_ns = until;

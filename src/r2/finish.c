@@ -300,8 +300,11 @@ void op_finish(struct op *op)
 	struct store_req *req = op->req;
 	int err = 0;
 
+	if (op_is_write(req))
+		req->attr.mtime_ns = op_date(op) * 1000000000ll;
 	if (op->flight->http.status == 304) {
 		req->not_modified = true;
+		req->attr.mtime_ns = op_modified_ns(op);
 	} else if (1u << req->op & LISTS) {
 		op->task.run = parse_list;
 		tasks_submit(op->r2->workers, &op->task);

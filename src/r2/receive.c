@@ -56,6 +56,11 @@ int64_t op_date(struct op *op)
 	return parse_http_date(op_header(op, "date"));
 }
 
+int64_t op_modified_ns(struct op *op)
+{
+	return parse_http_date(op_header(op, "last-modified")) * 1000000000ll;
+}
+
 static void add_meta(struct store_attr *attr, const char *name,
 		     const char *value)
 {
@@ -116,8 +121,7 @@ void op_read_attr(struct op *op, struct store_attr *attr)
 	store_meta_release(&attr->meta);
 	http_header_each(op->r2->http, &op->flight->http, each_header, attr);
 	attr->has_meta = true;
-	attr->mtime_ns =
-		parse_http_date(op_header(op, "last-modified")) * 1000000000ll;
+	attr->mtime_ns = op_modified_ns(op);
 	attr->date_ns = op_date(op) * 1000000000ll;
 	snprintf(attr->content_type, sizeof(attr->content_type), "%s",
 		 type ? type : "");

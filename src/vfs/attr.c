@@ -78,10 +78,9 @@ static void set_time(struct store_meta *m, const char *name, int64_t ns)
 	pairs_set(m, name, text);
 }
 
-void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
+void inode_pairs_locked(const struct inode *i, struct store_meta *ret)
 {
 	memset(ret, 0, sizeof(*ret));
-	mutex_lock(&v->lock);
 	if (store_meta_copy(ret, &i->pairs))
 		memset(ret, 0, sizeof(*ret));
 	set_number(ret, "mode", i->mode);
@@ -92,6 +91,12 @@ void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
 		set_time(ret, "ctime", i->ctime_ns);
 	if (i->atime_ns && i->atime_ns != i->mtime_ns)
 		set_time(ret, "atime", i->atime_ns);
+}
+
+void inode_pairs(struct vfs *v, struct inode *i, struct store_meta *ret)
+{
+	mutex_lock(&v->lock);
+	inode_pairs_locked(i, ret);
 	mutex_unlock(&v->lock);
 }
 

@@ -29,7 +29,7 @@ enum { DOUBT_NAMES = 16 }; /* looked at at once */
 
 int put_small(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 	      const void *data, size_t n, const struct store_meta *meta,
-	      bool absent, struct store_etag *ret_etag)
+	      bool absent, struct store_attr *ret)
 {
 	struct store_req req;
 	int err;
@@ -45,7 +45,9 @@ int put_small(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 		err = removal_wait(v, ctx, key);
 	if (!err)
 		err = store_call(v->config.store, &req, ctx->interrupt);
-	*ret_etag = req.attr.etag;
+	memset(ret, 0, sizeof(*ret));
+	ret->etag = req.attr.etag;
+	ret->mtime_ns = req.attr.mtime_ns;
 	store_req_release(&req);
 	return err;
 }
@@ -378,22 +380,21 @@ static int make_thing(struct vfs *v, const struct vfs_ctx *ctx,
 				.size = t->len,
 				.flags = META_HAS_HEADERS };
 	struct store_meta pairs;
-	struct store_etag etag;
+	struct store_attr attr;
 	struct inode *i = new_inode(v, dir, name, t->kind, owner);
 	int err = inode_child_key(v, dir, name, t->kind == META_DIR, key);
 
 	inode_pairs(v, i, &pairs);
 	if (!err)
 		err = put_small(v, ctx, key, t->data, t->len, &pairs, true,
-				&etag);
+				&attr);
 	if (!err) {
 		rec.ino = i->ino;
 		rec.checked_ns = clock_wall_ns();
-		rec.mtime_ns = i->mtime_ns;
-		if (t->kind == META_DIR)
-			rec.flags |= META_MARKER;
-		else
-			snprintf(rec.etag, sizeof(rec.etag), "%s", etag.s);
+		rec.mtime_ns = stored_ns(attr.mtime_ns);
+		rec.flags |= t->kind == META_DIR ? META_MARKER : META_STORED;
+		if (t->kind != META_DIR)
+			snprintf(rec.etag, sizeof(rec.etag), "%s", attr.etag.s);
 		key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
 		if (meta_put(v->meta, dir->ino, name, &rec, NULL) == 0)
 			inode_put(v, inode_from_rec(v, dir, name, &rec));
@@ -478,7 +479,8 @@ static int link_deferred(struct vfs *v, const struct vfs_ctx *ctx,
 			 struct vfs_entry *ret)
 {
 	char key[STORE_KEY_MAX + 1];
-	struct meta_rec rec = { .kind = META_FILE, .flags = META_HAS_HEADERS };
+	struct meta_rec rec = { .kind = META_FILE,
+				.flags = META_HAS_HEADERS | META_STORED };
 	struct writeback_result r;
 	struct store_meta pairs;
 	struct inode *made;
@@ -491,6 +493,7 @@ static int link_deferred(struct vfs *v, const struct vfs_ctx *ctx,
 		return err;
 	rec.ino = meta_new_ino(v->meta);
 	rec.size = r.size;
+	rec.mtime_ns = stored_ns(r.time_ns);
 	rec.checked_ns = clock_wall_ns();
 	snprintf(rec.etag, sizeof(rec.etag), "%s", r.etag.s);
 	inode_pairs(v, i, &pairs);

@@ -285,8 +285,7 @@ static bool emit_rec(struct vfs_dir *d, const char *name,
 	inode_stat(v, i, &e.entry.st);
 	e.entry.ttl_ns = rec->flags & META_STAGED ?
 				 v->config.metadata_ttl_ns :
-				 offline_told(v, ttl_left(rec->checked_ns,
-							  offline_ttl(v)));
+				 offline_told(v, rec_ttl(v, rec));
 	bool fits = emit(&e, arg);
 	if (!fits)
 		inode_untold(v, i);

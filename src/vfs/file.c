@@ -371,7 +371,9 @@ static bool learn(struct vfs_file *f, struct fill_file *from)
 	mutex_unlock(&f->v->lock);
 	if (!known && fill_headers(from, &attr)) {
 		mutex_lock(&f->v->lock);
-		bool same = i->etag && strcmp(i->etag, attr.etag.s) == 0;
+		bool same =
+			i->etag && strcmp(i->etag, attr.etag.s) == 0 &&
+			meta_same_time(i->flags, i->object_ns, attr.mtime_ns);
 		int64_t checked_ns = i->checked_ns;
 		mutex_unlock(&f->v->lock);
 		if (same) {

@@ -171,13 +171,13 @@ static int store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
-	struct store_etag etag;
+	struct store_attr attr;
 	int err = inode_key(v, i, key);
 
 	if (err)
 		return err;
 	folder_pairs(v, i, p, &pairs);
-	err = put_small(v, ctx, key, "", 0, &pairs, false, &etag);
+	err = put_small(v, ctx, key, "", 0, &pairs, false, &attr);
 	store_meta_release(&pairs);
 	return err;
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/offline.h"
 #include "vfs/scan.h"
 
 int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns)
@@ -26,6 +27,15 @@ int64_t ttl_left(int64_t checked_ns, int64_t ttl_ns)
 	if (age < -1000000000ll || age >= ttl_ns)
 		return 0;
 	return ttl_ns - age;
+}
+
+int64_t rec_ttl(struct vfs *v, const struct meta_rec *rec)
+{
+	if (rec->flags & META_OLD_HEADERS && !offline_is(v))
+		return 0;
+	return ttl_left(rec->checked_ns, rec->kind == META_ABSENT ?
+						 offline_negative_ttl(v) :
+						 offline_ttl(v));
 }
 
 struct shown { /* attributes as shown */
@@ -156,16 +166,31 @@ static bool is_older(const struct meta_rec *rec, const struct inode *i)
 	       i->checked_ns <= clock_wall_ns();
 }
 
-static void update_locked(struct inode *i, const struct meta_rec *rec,
-			  const struct shown *a)
+static void show_locked(struct inode *i, const struct shown *a)
 {
-	i->flags = rec->flags;
 	i->mode = a->mode;
 	i->uid = a->uid;
 	i->gid = a->gid;
 	i->mtime_ns = a->mtime_ns;
 	i->ctime_ns = a->ctime_ns;
 	i->atime_ns = a->atime_ns;
+}
+
+void inode_show_locked(struct vfs *v, struct inode *i,
+		       const struct meta_rec *rec)
+{
+	struct shown a;
+
+	shown_from_rec(v, rec, &a);
+	show_locked(i, &a);
+}
+
+static void update_locked(struct inode *i, const struct meta_rec *rec,
+			  const struct shown *a)
+{
+	show_locked(i, a);
+	i->flags = rec->flags;
+	i->object_ns = rec->mtime_ns;
 	i->size = rec->size;
 	i->checked_ns = rec->checked_ns;
 	i->cid = rec->cid;
@@ -234,6 +259,7 @@ struct inode *inode_get(struct vfs *v, uint64_t ino)
 void inode_free(struct inode *i)
 {
 	store_meta_release(&i->pairs);
+	store_meta_release(&i->base);
 	free(i->fail_why);
 	free(i->name);
 	free(i->etag);

@@ -101,18 +101,14 @@ void flight_end(struct vfs *v, struct flight *f)
 /* ---- what R2 said, as a record ---- */
 
 /* The content type is kept with the pairs: a later COPY must give it again. */
-static void pack_headers(const struct store_attr *attr, struct meta_rec *rec)
+void pairs_from_attr(const struct store_attr *attr, struct store_meta *ret)
 {
-	struct store_meta pairs = { 0 };
-
-	if (store_meta_copy(&pairs, &attr->meta))
-		return;
-	if (attr->content_type[0] &&
-	    !store_meta_get(&pairs, STORE_CONTENT_TYPE) &&
+	memset(ret, 0, sizeof(*ret));
+	if (store_meta_copy(ret, &attr->meta))
+		memset(ret, 0, sizeof(*ret));
+	if (attr->content_type[0] && !store_meta_get(ret, STORE_CONTENT_TYPE) &&
 	    strcmp(attr->content_type, "application/octet-stream") != 0)
-		pairs_set(&pairs, STORE_CONTENT_TYPE, attr->content_type);
-	key_meta_pack(&pairs, &rec->blob, &rec->blob_len);
-	store_meta_release(&pairs);
+		pairs_set(ret, STORE_CONTENT_TYPE, attr->content_type);
 }
 
 void rec_from_attr(const struct store_attr *attr, int64_t asked_ns,
@@ -127,8 +123,12 @@ void rec_from_attr(const struct store_attr *attr, int64_t asked_ns,
 	if (attr->infrequent)
 		rec->flags |= META_INFREQUENT;
 	if (attr->has_meta) {
+		struct store_meta pairs;
+
 		rec->flags |= META_HAS_HEADERS;
-		pack_headers(attr, rec);
+		pairs_from_attr(attr, &pairs);
+		key_meta_pack(&pairs, &rec->blob, &rec->blob_len);
+		store_meta_release(&pairs);
 	}
 }
 
@@ -199,6 +199,45 @@ bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr,
 
 /* ---- asking ---- */
 
+/* The version is the one known; its time may be another. */
+static void rec_from_304(const struct meta_rec *old, int64_t mtime_ns,
+			 int64_t asked_ns, struct meta_rec *rec)
+{
+	*rec = *old;
+	rec->ino = 0;
+	rec->blob = NULL;
+	rec->blob_len = 0;
+	rec->flags &= ~(META_HAS_HEADERS | META_OLD_HEADERS);
+	rec->checked_ns = asked_ns;
+	if (mtime_ns && (old->flags & META_STORED ||
+			 !meta_same_time(0, old->mtime_ns, mtime_ns))) {
+		rec->flags &= ~META_STORED;
+		rec->mtime_ns = mtime_ns;
+	}
+}
+
+/* The metadata alone, of an object whose content is known. */
+static int ask_headers(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *dir, const char *name, const char *key,
+		       int64_t asked_ns, struct meta_rec *rec)
+{
+	uint8_t shadowed = rec->flags & META_SHADOWED;
+	struct store_req req;
+	int err;
+
+	store_req_init(&req, STORE_HEAD);
+	req.key = key;
+	err = store_call(v->config.store, &req, ctx->interrupt);
+	meta_rec_release(rec);
+	if (!err) {
+		rec_from_attr(&req.attr, asked_ns, rec);
+		rec->flags |= shadowed;
+		put_record(v, dir->ino, name, rec);
+	}
+	store_req_release(&req);
+	return err;
+}
+
 static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 		      struct inode *dir, const char *name, const char *key,
 		      const struct meta_rec *old, int64_t asked_ns,
@@ -211,6 +250,10 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 	uint64_t cid = 0;
 	int err = removal_wait(v, ctx, key);
 
+	if (!err && known && old->flags & META_OLD_HEADERS) {
+		*ret = (struct meta_rec){ .flags = old->flags };
+		return ask_headers(v, ctx, dir, name, key, asked_ns, ret);
+	}
 	if (!err)
 		err = fill_first(v->config.fills, key, known ? old->etag : NULL,
 				 ctx->interrupt, &attr, &not_modified, &first);
@@ -218,12 +261,7 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 	if (err)
 		return err;
 	if (not_modified) {
-		*ret = *old;
-		ret->ino = 0;
-		ret->blob = NULL;
-		ret->blob_len = 0;
-		ret->flags &= ~META_HAS_HEADERS;
-		ret->checked_ns = asked_ns;
+		rec_from_304(old, attr.mtime_ns, asked_ns, ret);
 	} else {
 		rec_from_attr(&attr, asked_ns, ret);
 		if (key_object_suffix(name) && !strstr(key, VFS_OBJECT_SUFFIX))
@@ -231,6 +269,8 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 	}
 	store_meta_release(&attr.meta);
 	put_record(v, dir->ino, name, ret);
+	if (not_modified && ret->flags & META_OLD_HEADERS)
+		return ask_headers(v, ctx, dir, name, key, asked_ns, ret);
 	if (first &&
 	    meta_cid(v->meta, dir->ino, name, attr.etag.s, &cid) == 0) {
 		ret->cid = cid;
@@ -430,11 +470,7 @@ static bool known(struct vfs *v, struct inode *dir, const char *name,
 		if (meta_del(v->meta, dir->ino, name))
 			log_debug("vfs", "the cache cannot forget a name");
 	}
-	*ttl = *have ? ttl_left(ret->checked_ns,
-				ret->kind == META_ABSENT ?
-					offline_negative_ttl(v) :
-					max) :
-		       0;
+	*ttl = *have ? rec_ttl(v, ret) : 0;
 	if (*have && *ttl == 0 && ret->checked_ns >= since)
 		*ttl = 1;
 	if (*have && ret->kind != META_ABSENT && *ttl > 0) {
@@ -542,7 +578,8 @@ int inode_refresh(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 
 	mutex_lock(&v->lock);
 	local = i == v->root || i->wb || i->unlinked ||
-		(!force && ttl_left(i->checked_ns, offline_ttl(v)) > 0);
+		(!force && !(i->flags & META_OLD_HEADERS) &&
+		 ttl_left(i->checked_ns, offline_ttl(v)) > 0);
 	mutex_unlock(&v->lock);
 	if (local)
 		return 0;

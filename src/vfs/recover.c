@@ -84,8 +84,9 @@ static void make_known(struct vfs *v, const struct journal_rec *entry,
 		       const struct writeback_result *r)
 {
 	struct meta_rec rec = { .kind = META_FILE,
-				.flags = META_HAS_HEADERS,
+				.flags = META_HAS_HEADERS | META_STORED,
 				.size = r->size,
+				.mtime_ns = stored_ns(r->time_ns),
 				.checked_ns = clock_wall_ns() };
 	CLEANUP(free) char *key = xstrdup(entry->key);
 	char *name = NULL;

@@ -88,8 +88,12 @@ static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
 	inode_pairs(v, i, &pairs);
 	mutex_lock(&v->lock);
 	rec.ino = i->ino;
-	rec.flags = i->flags & META_HAS_HEADERS;
 	rec.mtime_ns = i->mtime_ns;
+	if (i->flags & META_HAS_HEADERS) {
+		i->flags |= META_STORED;
+		i->object_ns = rec.mtime_ns = stored_ns(r->time_ns);
+	}
+	rec.flags = i->flags & (META_HAS_HEADERS | META_STORED);
 	free(i->etag);
 	i->etag = xstrdup(r->etag.s);
 	i->cid = i->opened_cid = i->local_cid = cid;
@@ -124,7 +128,7 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *i, const struct side *from,
 		       const struct side *to, bool absent, bool *replaced)
 {
-	struct writeback_result r;
+	struct writeback_result r = { .why = "" };
 	struct writeback *wb;
 	bool stored, clean;
 	uint64_t cid;
@@ -139,7 +143,10 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 	clean = !writeback_dirty(wb);
 	if (!clean || !cid)
 		cid = meta_new_cid(v->meta);
-	err = inode_store_at(v, ctx, i, to->key, absent, cid, &r);
+	if (!clean)
+		err = inode_renew(v, ctx, i, from->key);
+	if (!err)
+		err = inode_store_at(v, ctx, i, to->key, absent, cid, &r);
 	if (err && r.why[0])
 		log_error("vfs", "rename of %s to %s: %s (%s)", from->key,
 			  to->key, r.why, strerror(-err));

@@ -87,8 +87,10 @@ static struct inode *owed_inode(struct vfs *v, const struct journal_rec *rec)
 	if (dir && key_name_ok(name, strlen(name)) &&
 	    meta_put(v->meta, dir->ino, name, &m, &m) == 0)
 		i = inode_from_rec(v, dir, name, &m);
-	if (i)
+	if (i) {
 		meta_rec_release(&m);
+		i->checked_ns = 0; /* by nobody in this run */
+	}
 	inode_put(v, dir);
 	free(key);
 	return i;

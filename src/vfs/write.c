@@ -188,6 +188,7 @@ static struct writeback *detach_locked(struct inode *i, bool stored)
 	backings_settle_locked(i, stored);
 	i->deferred = false;
 	store_meta_release(&i->pairs);
+	store_meta_release(&i->base);
 	i->exclusive = i->journalled = false;
 	if (i->parent && !i->unlinked)
 		i->parent->staged--;
@@ -221,6 +222,7 @@ int inode_stage(struct vfs *v, struct inode *i, bool empty,
 		attach_locked(i, fresh);
 		i->pairs = pairs;
 		memset(&pairs, 0, sizeof(pairs));
+		inode_pairs_locked(i, &i->base);
 		fresh = NULL;
 	}
 	*ret = i->wb;
@@ -248,8 +250,8 @@ static void put_name(struct vfs *v, struct inode *i, uint8_t flags)
 	mutex_lock(&v->lock);
 	rec.ino = i->ino;
 	rec.size = i->size;
-	rec.mtime_ns = i->mtime_ns;
-	rec.flags = (i->flags & META_HAS_HEADERS) | flags;
+	rec.mtime_ns = i->flags & META_HAS_HEADERS ? i->object_ns : i->mtime_ns;
+	rec.flags = (i->flags & (META_HAS_HEADERS | META_STORED)) | flags;
 	rec.cid = flags & META_STAGED ? 0 : i->cid;
 	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
 	mutex_unlock(&v->lock);
@@ -409,7 +411,8 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	struct meta_rec rec = { .kind = META_FILE,
 				.cid = cid,
 				.checked_ns = clock_wall_ns(),
-				.flags = META_HAS_HEADERS };
+				.mtime_ns = stored_ns(r->time_ns),
+				.flags = META_HAS_HEADERS | META_STORED };
 
 	mutex_lock(&v->lock);
 	free(i->etag);
@@ -417,10 +420,13 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	i->cid = i->local_cid = i->opened_cid = cid;
 	backings_stored_locked(i, cid);
 	i->checked_ns = rec.checked_ns;
-	i->flags = META_HAS_HEADERS;
+	i->flags = rec.flags;
+	i->object_ns = rec.mtime_ns;
+	store_meta_release(&i->base);
+	if (store_meta_copy(&i->base, pairs))
+		memset(&i->base, 0, sizeof(i->base));
 	i->owed_tries = 0;
 	rec.ino = i->ino;
-	rec.mtime_ns = i->mtime_ns;
 	mutex_unlock(&v->lock);
 	rec.size = r->size;
 	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
@@ -517,9 +523,11 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 	mutex_unlock(&v->lock);
 	if (!cid)
 		cid = meta_new_cid(v->meta);
-	inode_pairs(v, i, &pairs);
 	if (!err)
 		err = removal_wait(v, ctx, key);
+	if (!err)
+		err = inode_renew(v, ctx, i, key);
+	inode_pairs(v, i, &pairs);
 	if (!err)
 		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
 	if (!err && r->stored) {

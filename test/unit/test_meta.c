@@ -287,6 +287,43 @@ static void test_names(void)
 	CHECK_STR(b.etag, "after");
 	now_s += 1000;
 
+	CASE("headers of another time of the version are old, and kept");
+	r = file_rec("same", 3);
+	r.mtime_ns = 5000000000;
+	r.flags = META_HAS_HEADERS;
+	r.blob = headers;
+	r.blob_len = sizeof(headers);
+	b = put(m, "copied", r);
+	meta_rec_release(&b);
+	r = file_rec("same", 3);
+	r.mtime_ns = 5700000000;
+	b = put(m, "copied", r);
+	CHECK(b.flags & META_HAS_HEADERS);
+	meta_rec_release(&b);
+	r.mtime_ns = 6000000000;
+	b = put(m, "copied", r);
+	CHECK(b.flags & META_OLD_HEADERS && !(b.flags & META_HAS_HEADERS));
+	CHECK(b.blob_len == sizeof(headers));
+	meta_rec_release(&b);
+	b = put(m, "copied", r);
+	CHECK(b.flags & META_OLD_HEADERS && b.blob_len == sizeof(headers));
+	meta_rec_release(&b);
+	r.flags = META_HAS_HEADERS;
+	b = put(m, "copied", r);
+	CHECK(b.flags & META_HAS_HEADERS && !(b.flags & META_OLD_HEADERS));
+	CHECK_INT(b.blob_len, 0);
+
+	CASE("what was stored here has any time up to the answer's second");
+	r.flags = META_HAS_HEADERS | META_STORED;
+	put(m, "copied", r);
+	r.flags = 0;
+	r.mtime_ns = 6999000000;
+	b = put(m, "copied", r);
+	CHECK(b.flags & META_HAS_HEADERS && !(b.flags & META_STORED));
+	CHECK(meta_same_time(META_STORED, 6000000000, 1000000000));
+	CHECK(!meta_same_time(META_STORED, 6000000000, 7000000000));
+	CHECK(!meta_same_time(0, 6999000000, 6998000000));
+
 	CASE("changes of single names are counted");
 	before = meta_changes(m, PARENT);
 	put(m, "late", file_rec("more", 3));
