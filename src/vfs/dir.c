@@ -8,14 +8,19 @@
  * A position is the number of entries given so far. The kernel mostly
  * continues where we stopped, but often steps back a little (its buffer took
  * fewer entries than our reply held), so the current and the previous batch
- * are kept; anything else starts again and counts up.
+ * are kept. For anything else the handle remembers at which key each batch
+ * began, and reads on from there: listings and the cache are in the order of
+ * keys, so nothing is lost or doubled where a listing has ended meanwhile or
+ * names have come and gone. Position 0 begins anew with the names of now.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "vfs/inode.h"
 #include "vfs/offline.h"
+#include "vfs/order.h"
 #include "vfs/scan.h"
 #include "vfs/walk.h"
 #include "vfs/write.h"
@@ -35,12 +40,20 @@ struct batch {
 	struct scan_page *page; /* owns entries, or NULL: we do */
 };
 
+struct mark {
+	uint64_t pos;
+	char *after; /* the key up to which all was given before */
+};
+
 struct vfs_dir {
 	struct vfs *v;
 	struct inode *inode;
 	struct scan *scan; /* NULL: read from the cache */
 	bool started, ended;
 	struct batch prev, cur;
+	char after[ORDER_KEY_MAX]; /* the last key of cur */
+	struct mark *marks; /* ascending */
+	unsigned nmarks;
 };
 
 static void batch_release(struct vfs_dir *d, struct batch *b)
@@ -56,13 +69,38 @@ static void batch_release(struct vfs_dir *d, struct batch *b)
 	memset(b, 0, sizeof(*b));
 }
 
-static void rewind_dir(struct vfs_dir *d)
+/* Goes back, to read on at the last mark before pos. */
+static void resume_at(struct vfs_dir *d, uint64_t pos)
 {
+	unsigned k = d->nmarks;
+
 	batch_release(d, &d->prev);
 	batch_release(d, &d->cur);
 	scan_put(d->v, d->scan);
 	d->scan = NULL;
 	d->started = d->ended = false;
+	while (k && d->marks[k - 1].pos > pos)
+		k--;
+	d->cur.first = k ? d->marks[k - 1].pos : 0;
+	snprintf(d->after, sizeof(d->after), "%s",
+		 k ? d->marks[k - 1].after : "");
+}
+
+static void rewind_dir(struct vfs_dir *d)
+{
+	while (d->nmarks)
+		free(d->marks[--d->nmarks].after);
+	resume_at(d, 0);
+}
+
+static void mark(struct vfs_dir *d, uint64_t pos, const char *after)
+{
+	if (!pos || (d->nmarks && d->marks[d->nmarks - 1].pos >= pos))
+		return;
+	if ((d->nmarks & (d->nmarks - 1)) == 0)
+		d->marks = xrealloc(d->marks,
+				    (2 * d->nmarks + 1) * sizeof(*d->marks));
+	d->marks[d->nmarks++] = (struct mark){ pos, xstrdup(after) };
 }
 
 int vfs_opendir(struct vfs *v, uint64_t ino, struct vfs_dir **ret)
@@ -88,6 +126,7 @@ void vfs_releasedir(struct vfs_dir *d)
 	if (!d)
 		return;
 	rewind_dir(d);
+	free(d->marks);
 	inode_put(d->v, d->inode);
 	free(d);
 }
@@ -138,17 +177,12 @@ static bool is_there(struct vfs *v, const struct meta_rec *rec)
 
 static int next_from_cache(struct vfs_dir *d, struct batch *b)
 {
-	const char *after = d->cur.n ? d->cur.entries[d->cur.n - 1].name : NULL;
 	int n;
 
-	b->entries = xcalloc(BATCH, sizeof(*b->entries));
 	b->changes = meta_changes(d->v->meta, d->inode->ino);
-	n = meta_list(d->v->meta, d->inode->ino, after, b->entries, BATCH);
-	if (n <= 0) {
-		free(b->entries);
-		b->entries = NULL;
+	n = order_list(d->v->meta, d->inode->ino, d->after, BATCH, &b->entries);
+	if (n <= 0)
 		return n;
-	}
 	b->n = n;
 	b->shown = b->own_shown = xcalloc(n, sizeof(*b->own_shown));
 	for (int i = 0; i < n; i++)
@@ -156,7 +190,9 @@ static int next_from_cache(struct vfs_dir *d, struct batch *b)
 	return n;
 }
 
-/* The page moves from cur to the new batch; cur keeps a reference of its own
+/* What is shadowed was perhaps found late, and is not in its place.
+ *
+ * The page moves from cur to the new batch; cur keeps a reference of its own
  * only through prev, so take one before scan_next gives it up. */
 static int next_from_scan(struct vfs_dir *d, const struct vfs_ctx *ctx,
 			  struct batch *b)
@@ -175,20 +211,35 @@ static int next_from_scan(struct vfs_dir *d, const struct vfs_ctx *ctx,
 	b->changes = b->page->changes;
 	b->shown = b->page->shown;
 	b->n = b->page->n;
+	for (; b->n && order_compare(b->entries, d->after) <= 0; b->n--) {
+		b->entries++;
+		b->shown++;
+	}
+	for (unsigned k = b->n; k-- > 0;) {
+		if (b->entries[k].rec.flags & META_SHADOWED)
+			continue;
+		order_key(&b->entries[k], d->after);
+		break;
+	}
 	return 1;
 }
 
 /* 1: cur is the next batch; 0: the end; -errno. */
 static int advance(struct vfs_dir *d, const struct vfs_ctx *ctx)
 {
+	char after[ORDER_KEY_MAX];
 	struct batch b = { 0 };
-	int r = d->scan ? next_from_scan(d, ctx, &b) : next_from_cache(d, &b);
+	int r;
+
+	memcpy(after, d->after, sizeof(after));
+	r = d->scan ? next_from_scan(d, ctx, &b) : next_from_cache(d, &b);
 
 	if (r <= 0) {
 		d->ended |= r == 0;
 		return r;
 	}
 	b.first = d->cur.first + d->cur.n;
+	mark(d, b.first, after);
 	batch_release(d, &d->prev);
 	d->prev = d->cur;
 	d->cur = b;
@@ -210,7 +261,7 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 {
 	*err = 0;
 	if (pos < d->prev.first || (pos < d->cur.first && d->prev.n == 0))
-		rewind_dir(d);
+		resume_at(d, pos);
 	if (!d->started)
 		*err = start(d, ctx);
 	while (!*err) {
@@ -222,7 +273,7 @@ static struct batch *batch_at(struct vfs_dir *d, const struct vfs_ctx *ctx,
 			return NULL;
 		*err = advance(d, ctx);
 		if (*err == -ESTALE || (*err < 0 && take_cached(d, *err))) {
-			rewind_dir(d);
+			resume_at(d, pos);
 			*err = start(d, ctx);
 		} else if (*err > 0) {
 			*err = 0;
@@ -315,6 +366,8 @@ int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
 	struct batch *b;
 	int err;
 
+	if (off == 0 && (d->cur.n || d->ended))
+		rewind_dir(d);
 	if (!emit_dots(d, &off, plus, emit, arg))
 		return 0;
 	for (;;) {

@@ -1,0 +1,113 @@
+"""Reading a folder: positions, going back, and what it costs."""
+
+import ctypes
+import os
+import random
+import unittest
+
+from harness import Case
+from test_late import getdents, names, rest
+
+libc = ctypes.CDLL("libc.so.6", use_errno=True)
+libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
+libc.opendir.argtypes = [ctypes.c_char_p]
+for f in (libc.readdir, libc.rewinddir, libc.closedir):
+    f.argtypes = [ctypes.c_void_p]
+
+
+class Positions(Case):
+    def fill(self, n):
+        """Files, folders, and names between a folder and its key."""
+        want = set()
+        for i in range(n):
+            for key in ((f"n{i:04}/x", f"n{i:04}-b", f"n{i:04}!")
+                        if i % 3 else (f"n{i:04}",)):
+                self.server.put("d/" + key, b"1")
+                want.add(key.split("/")[0])
+        return want
+
+    def folder(self, m):
+        return os.open(f"{m.path}/d", os.O_RDONLY | os.O_DIRECTORY)
+
+    def all_names(self, entries, want):
+        got = names(entries)
+        self.assertEqual(len(got), len(set(got)))
+        self.assertEqual(set(got), want)
+
+    def go_back(self, fd, want):
+        """seekdir to where telldir was once: the rest is what came then."""
+        got = rest(fd)
+        self.all_names(got, want)
+        for k in sorted(random.Random(1).sample(range(len(got)), 12),
+                        reverse=True):
+            os.lseek(fd, got[k][1], os.SEEK_SET)
+            self.all_names(got[:k + 1] + rest(fd), want)
+        return got
+
+    def test_back_into_a_listing_that_has_ended(self):
+        want = self.fill(1000)
+        fd = self.folder(self.mount())
+        self.go_back(fd, want)
+        os.close(fd)
+
+    def test_one_order_of_listing_and_cache(self):
+        want = self.fill(400)
+        m = self.mount()
+        fd = self.folder(m)
+        first = names(rest(fd))
+        os.close(fd)
+        fd = self.folder(m)
+        self.assertEqual(names(self.go_back(fd, want)), first)
+        os.close(fd)
+
+    def test_back_while_names_come_and_go(self):
+        want = self.fill(1000)
+        fd = self.folder(m := self.mount())
+        got = rest(fd)
+        self.all_names(got, want)
+        there = set(want)
+        listed = names(got)
+        for n in [n for n in listed[:900] if n.endswith("!")]:
+            os.unlink(f"{m.path}/d/{n}")
+            there.remove(n)
+        k = len(got) - 300
+        os.lseek(fd, got[k][1], os.SEEK_SET)
+        # those that are gone were before; what is left comes once
+        again = names(rest(fd))
+        self.assertEqual(len(again), len(set(again)))
+        self.assertEqual(set(listed[len(listed) - len(again):]), set(again))
+        self.assertEqual(len(again), 299)
+        os.close(fd)
+
+    def read(self, d):
+        got = []
+        while p := libc.readdir(d):
+            got.append(ctypes.string_at(p + 19).decode())
+        return got
+
+    def rewound(self, m):
+        d = libc.opendir(f"{m.path}/d".encode())
+        self.assertIn("n0000", self.read(d))
+        with open(f"{m.path}/d/new", "w") as f:
+            f.write("x")
+        os.unlink(f"{m.path}/d/n0000")
+        libc.rewinddir(d)
+        got = self.read(d)
+        libc.closedir(d)
+        self.assertIn("new", got)
+        self.assertNotIn("n0000", got)
+
+    def test_rewinddir_shows_what_is_there_now(self):
+        self.fill(10)
+        m = self.mount()
+        self.rewound(m)
+
+    def test_rewinddir_of_what_is_cached(self):
+        self.fill(10)
+        m = self.mount()
+        os.listdir(f"{m.path}/d")
+        self.rewound(m)
+
+
+if __name__ == "__main__":
+    unittest.main()
