@@ -53,6 +53,8 @@ struct inode {
 	bool doubted; /* R2 said that it has another version than this one */
 	struct scan *scan; /* a listing under way, or NULL */
 	bool crowded; /* a page cannot show all below */
+	unsigned turns; /* names in it made, removed or stored by this mount */
+	bool moving; /* its keys are on their way to another name */
 	int walked; /* folders in it listed one by one, see vfs/walk.h */
 	unsigned asked; /* single requests since the last listing */
 	bool fetched; /* a lookup waited for R2; cleared by the next open */

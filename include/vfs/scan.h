@@ -4,8 +4,9 @@
  * A scan pulls LIST pages when somebody asks for the next one; pages form a
  * chain that readers walk at their own speed, each holding a reference on the
  * page it stands on. A newcomer joins while the first page is still held;
- * later it gets a scan of its own. When the last page has been merged into
- * the cache, the directory is complete and the scan leaves the inode.
+ * later, or if this mount changed names since, it gets a scan of its own. When
+ * the last page has been merged into the cache, the directory is complete and
+ * the scan leaves the inode; not if its keys were moving meanwhile.
  */
 #ifndef VFS_SCAN_H
 #define VFS_SCAN_H

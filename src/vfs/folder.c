@@ -55,7 +55,7 @@ static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
 	char key[STORE_KEY_MAX + 1];
 	struct store_req req;
 	struct meta_rec rec, now = { 0 };
-	int64_t asked_ns;
+	int64_t asked_ns = clock_wall_ns();
 	int err;
 
 	mutex_lock(&v->lock);
@@ -71,7 +71,6 @@ static int folder_headers(struct vfs *v, const struct vfs_ctx *ctx,
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
 	err = removal_wait(v, ctx, key);
-	asked_ns = clock_wall_ns();
 	if (!err)
 		err = store_call(v->config.store, &req, ctx->interrupt);
 	if (!err) {

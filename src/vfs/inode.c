@@ -139,6 +139,7 @@ void dir_changed(struct vfs *v, struct inode *dir)
 
 	mutex_lock(&v->lock);
 	inode_changed_locked(v, dir);
+	dir->turns++;
 	now = dir->mtime_ns;
 	mutex_unlock(&v->lock);
 	if (meta_dir_changed(v->meta, dir->ino, now))

@@ -312,9 +312,10 @@ static void release_below(struct vfs *v, struct below *b, bool moved)
 	}
 }
 
-static void moving(struct vfs *v, bool begins)
+static void moving(struct vfs *v, struct inode *dir, bool begins)
 {
 	mutex_lock(&v->lock);
+	dir->moving = begins;
 	v->moves += begins;
 	v->moving += begins ? 1 : -1;
 	mutex_unlock(&v->lock);
@@ -455,10 +456,10 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	held = hold_below(v, ctx, i, &below);
 	err = err ? err : held;
 
-	moving(v, true);
+	moving(v, i, true);
 	if (!err)
 		err = move_folder(v, ctx, i, from, to);
-	moving(v, false);
+	moving(v, i, false);
 	release_below(v, &below, !err);
 	inode_put(v, i);
 	return err;

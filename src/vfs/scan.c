@@ -44,6 +44,7 @@ struct scan {
 	uint32_t gen;
 	int64_t started_ns;
 	uint64_t hidden;
+	unsigned turns; /* of dir, when it began */
 	/* by the one who pulls */
 	bool flat; /* the first page is not grouped by '/' */
 	char *last_key; /* a flat page ended here, NULL: it did not */
@@ -52,6 +53,7 @@ struct scan {
 	bool flying;
 	bool done; /* the last page is in the chain */
 	bool partial; /* the cache lacks names of a page */
+	bool moved; /* a page was asked for while its keys were moving */
 	char *token;
 	unsigned pages;
 	unsigned live; /* pages in memory */
@@ -102,6 +104,7 @@ static struct scan *scan_new(struct vfs *v, struct inode *dir, bool flat)
 	s->started_ns = clock_wall_ns();
 	mutex_lock(&v->lock);
 	s->flat = flat && !dir->crowded;
+	s->turns = dir->turns;
 	mutex_unlock(&v->lock);
 	return s;
 }
@@ -124,7 +127,7 @@ static bool joinable_locked(struct scan *s)
 	bool ok;
 
 	mutex_lock(&s->lock);
-	ok = (s->pages == 0 || s->head) &&
+	ok = s->turns == s->dir->turns && (s->pages == 0 || s->head) &&
 	     clock_wall_ns() - s->started_ns < JOIN_NS;
 	mutex_unlock(&s->lock);
 	return ok;
@@ -332,6 +335,8 @@ static void take_page(struct vfs *v, struct scan *s, struct scan_page *p,
 		 0;
 	if (flat && merged && still)
 		level_keep_below(v, &l, &page, skip);
+	for (unsigned i = 0; i < l.n; i++)
+		p->shown[i] &= l.entries[i].rec.kind != META_ABSENT;
 	for (unsigned i = 0; !merged && i < l.n; i++)
 		if (!l.entries[i].rec.ino)
 			l.entries[i].rec.ino = meta_new_ino(v->meta);
@@ -350,13 +355,28 @@ static void take_page(struct vfs *v, struct scan *s, struct scan_page *p,
 	mutex_unlock(&s->lock);
 }
 
+/* Does dir, whose key was prefix, lie below a folder that is moving? */
+static bool is_moving(struct vfs *v, struct inode *dir, const char *prefix)
+{
+	char now[STORE_KEY_MAX + 1];
+	bool is = inode_key(v, dir, now) || strcmp(now, prefix) != 0;
+
+	mutex_lock(&v->lock);
+	for (struct inode *i = dir; i; i = i->parent)
+		is |= i->moving;
+	mutex_unlock(&v->lock);
+	return is;
+}
+
+/* What is removed from now on is newer than the page, or waited for. */
 static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		     struct store_req *req)
 {
 	char prefix[STORE_KEY_MAX + 1];
-	uint64_t before, changes;
+	uint64_t before, changes = meta_changes(v->meta, s->dir->ino);
+	int64_t asked_ns = clock_wall_ns();
 	struct scan_page *p;
-	int64_t asked_ns;
+	bool moved;
 	int err = inode_key(v, s->dir, prefix);
 
 	if (!err)
@@ -366,8 +386,7 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	if (s->pages == 0 && meta_dir_begin(v->meta, s->dir->ino, &s->gen))
 		s->gen = 0;
 	before = folder_moves(v);
-	changes = meta_changes(v->meta, s->dir->ino);
-	asked_ns = clock_wall_ns();
+	moved = is_moving(v, s->dir, prefix);
 	err = ask_page(v, ctx, s, prefix, req);
 	if (!err && s->flat && !level_sorted(&req->list)) {
 		s->flat = false;
@@ -376,6 +395,10 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	}
 	if (err)
 		return err;
+	moved |= is_moving(v, s->dir, prefix);
+	mutex_lock(&s->lock);
+	s->moved |= moved;
+	mutex_unlock(&s->lock);
 	level_below(&req->list, prefix);
 	if (!s->flat)
 		level_sort(&req->list);
@@ -388,8 +411,9 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 
 static void finish(struct vfs *v, struct scan *s)
 {
-	int err = meta_dir_end(v->meta, s->dir->ino, s->gen, s->started_ns,
-			       s->hidden);
+	int err = s->moved ? -ESTALE :
+			     meta_dir_end(v->meta, s->dir->ino, s->gen,
+					  s->started_ns, s->hidden);
 
 	if (!err && s->pages == 1)
 		walk_listed(v, s->dir, s->head ? s->head->n : 0);
@@ -511,8 +535,8 @@ int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 			ret->found = true;
 	}
 	mutex_lock(&s->lock);
-	ret->complete = end;
-	ret->merged = end && !s->partial;
+	ret->complete = end && !s->moved;
+	ret->merged = ret->complete && !s->partial;
 	ret->started_ns = s->started_ns;
 	mutex_unlock(&s->lock);
 	scan_page_put(s, page);

@@ -112,8 +112,8 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct place *p,
 {
 	char prefix[STORE_KEY_MAX + 1], after[STORE_KEY_MAX + 1];
 	uint64_t before = folder_moves(v);
+	int64_t asked_ns = clock_wall_ns();
 	struct store_req req;
-	int64_t asked_ns;
 	int err = inode_key(v, p->parent, prefix);
 
 	if (!err)
@@ -125,7 +125,6 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct place *p,
 	store_req_init(&req, STORE_LIST);
 	req.prefix = prefix;
 	req.start_after = after;
-	asked_ns = clock_wall_ns();
 	err = store_call(v->config.store, &req, ctx->interrupt);
 	mutex_lock(&v->lock);
 	v->stats.lists++;

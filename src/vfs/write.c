@@ -190,8 +190,10 @@ static struct writeback *detach_locked(struct inode *i, bool stored)
 	store_meta_release(&i->pairs);
 	store_meta_release(&i->base);
 	i->exclusive = i->journalled = false;
-	if (i->parent && !i->unlinked)
+	if (i->parent && !i->unlinked) {
 		i->parent->staged--;
+		i->parent->turns++;
+	}
 	return wb;
 }
 

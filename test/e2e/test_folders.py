@@ -3,9 +3,11 @@
 import ctypes
 import os
 import random
+import threading
+import time
 import unittest
 
-from harness import Case
+from harness import BUCKET, Case
 from test_late import getdents, names, rest
 
 libc = ctypes.CDLL("libc.so.6", use_errno=True)
@@ -107,6 +109,67 @@ class Positions(Case):
         m = self.mount()
         os.listdir(f"{m.path}/d")
         self.rewound(m)
+
+
+class Races(Case):
+    """What this mount does while a page is on its way."""
+
+    def test_the_folder_above_is_renamed(self):
+        for i in range(5):
+            self.server.put(f"d/sub/f{i}", b"1")
+        m = self.mount("--metadata-ttl", "3")
+        os.listdir(f"{m.path}/d/sub")
+        fd = os.open(f"{m.path}/d/sub", os.O_RDONLY | os.O_DIRECTORY)
+        time.sleep(3.2)
+        # R2 has nothing in the old place then, and the new name is not there
+        self.server.faults("op=DELETES count=1 action=delay:1500")
+        t = threading.Thread(target=os.rename,
+                             args=(f"{m.path}/d", f"{m.path}/e"))
+        t.start()
+        time.sleep(0.7)
+        rest(fd)
+        t.join()
+        os.close(fd)
+        self.assertEqual(sorted(os.listdir(f"{m.path}/e/sub")),
+                         [f"f{i}" for i in range(5)])
+        self.assertEqual(m.read("e/sub/f3"), b"1")
+
+    def test_below_a_page_of_many_folders(self):
+        for f in range(4):
+            for i in range(4):
+                self.server.put(f"d/s{f}/f{i}", b"1")
+        m = self.mount()
+        d = f"{m.path}/d"
+        for f in range(4):
+            os.stat(f"{d}/s{f}/f0") # by itself: nothing else is known
+        self.server.faults("op=LIST count=1 action=delay:1200")
+        t = threading.Thread(target=os.path.exists, args=(f"{d}/missing",))
+        t.start()
+        time.sleep(0.3)
+        os.unlink(f"{d}/s0/f0")
+        with open(f"{d}/s1/new", "w") as f:
+            f.write("x")
+        os.chmod(f"{d}/s2/f0", 0o600)
+        os.rename(f"{d}/s3/f0", f"{d}/s3/g0")
+        t.join()
+        rest = ["f1", "f2", "f3"]
+        for f, want in enumerate((rest, ["f0", *rest, "new"], ["f0", *rest],
+                                  [*rest, "g0"])):
+            self.assertEqual(sorted(os.listdir(f"{d}/s{f}")), want)
+        self.assertEqual(os.stat(f"{d}/s2/f0").st_mode & 0o777, 0o600)
+
+    def test_a_name_is_stored_before_another_joins(self):
+        for i in range(100):
+            self.server.put(f"d/f{i:02}", b"1")
+        self.server.control("limits?page=5")
+        m = self.mount()
+        fd = os.open(f"{m.path}/d", os.O_RDONLY | os.O_DIRECTORY)
+        self.assertTrue(getdents(fd, 256))
+        with open(f"{m.path}/d/a", "w") as f:
+            f.write("x")
+        got = os.listdir(f"{m.path}/d")
+        os.close(fd)
+        self.assertIn("a", got)
 
 
 if __name__ == "__main__":
