@@ -238,6 +238,15 @@ static int ask_headers(struct vfs *v, const struct vfs_ctx *ctx,
 	return err;
 }
 
+/* Is name that of the object at key with the suffix? */
+static bool is_shadow(const char *key, const char *name)
+{
+	size_t n = strlen(key), len = strlen(name);
+
+	return key_object_suffix(name) &&
+	       (n < len || strcmp(key + n - len, name) != 0);
+}
+
 static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 		      struct inode *dir, const char *name, const char *key,
 		      const struct meta_rec *old, int64_t asked_ns,
@@ -264,7 +273,7 @@ static int ask_object(struct vfs *v, const struct vfs_ctx *ctx,
 		rec_from_304(old, attr.mtime_ns, asked_ns, ret);
 	} else {
 		rec_from_attr(&attr, asked_ns, ret);
-		if (key_object_suffix(name) && !strstr(key, VFS_OBJECT_SUFFIX))
+		if (is_shadow(key, name))
 			ret->flags |= META_SHADOWED;
 	}
 	store_meta_release(&attr.meta);

@@ -41,6 +41,19 @@ class Names(Case):
         self.assertEqual(m.read("a/b"), b"inside")
         self.assertEqual(m.read("a.r2object"), b"object")
 
+    def test_object_beside_folder_below_one_of_that_suffix(self):
+        body = os.urandom(3 << 20) # more than a lookup brings
+        self.server.put("x.r2object/a", body)
+        self.server.put("x.r2object/a/b", b"inside")
+        self.server.put("x.r2object/real.r2object", b"real")
+        for i in range(4):
+            self.server.put(f"before/{i}")
+        self.server.control("limits?page=2") # so that no page shows x below
+        m = self.mount()
+        os.stat(f"{m.path}/x.r2object/a.r2object") # nor a listing of it
+        self.assertTrue(m.read("x.r2object/a.r2object") == body)
+        self.assertEqual(m.read("x.r2object/real.r2object"), b"real")
+
     def test_object_beside_one_of_several_folders(self):
         for key in "c", "a/1", "b/1", "c/1", "d":
             self.server.put(key, key.encode())
