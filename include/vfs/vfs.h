@@ -152,8 +152,9 @@ typedef bool vfs_dir_emit(const struct vfs_dirent *e, void *arg);
 /*
  * Emits entries from position off (0: from the start; else a next_off) until
  * emit refuses, the end, or the names at hand are used up. Nothing emitted
- * and 0: the end. With plus, accepted entries other than "." and ".." count
- * as lookups. One call at a time per handle.
+ * and 0: the end; after an error nothing counts as emitted. With plus, accepted
+ * entries other than "." and ".." count as lookups. One call at a time per
+ * handle.
  */
 MUST_CHECK int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx,
 			   uint64_t off, bool plus, vfs_dir_emit *emit,

@@ -362,7 +362,7 @@ static bool emit_one(struct vfs_dir *d, const struct batch *b,
 int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
 		bool plus, vfs_dir_emit *emit, void *arg)
 {
-	bool any = off < DOTS;
+	bool any = false;
 	struct batch *b;
 	int err;
 
@@ -373,7 +373,7 @@ int vfs_readdir(struct vfs_dir *d, const struct vfs_ctx *ctx, uint64_t off,
 	for (;;) {
 		b = batch_at(d, ctx, off - DOTS, &err);
 		if (!b)
-			return any ? 0 : err;
+			return err;
 		unsigned k = off - DOTS - b->first;
 
 		for (; k < b->n; k++, off++) {

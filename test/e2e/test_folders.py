@@ -111,6 +111,26 @@ class Positions(Case):
         self.rewound(m)
 
 
+class Cost(Case):
+    def test_a_cold_folder_is_shown_without_a_lookup_for_each_name(self):
+        for i in range(900):
+            self.server.put(f"d/f{i:03}", b"1")
+        m = self.mount()
+        before = m.stats()
+        self.server.reset()
+        seen = 0
+        with os.scandir(f"{m.path}/d") as entries: # as ls -l does
+            for e in entries:
+                seen += e.stat(follow_symlinks=False).st_size
+        self.assertEqual(seen, 900)
+        after = m.stats()
+        self.assertEqual(after["names"]["lookups"] -
+                         before["names"]["lookups"], 1) # the folder's
+        self.assertLess(after["mount"]["kernel_requests"] -
+                        before["mount"]["kernel_requests"], 90)
+        self.assertEqual(self.server.stats()["ops"]["LIST"], 1)
+
+
 class Races(Case):
     """What this mount does while a page is on its way."""
 
