@@ -93,6 +93,8 @@ void writeback_forget_store(struct writeback *wb);
 /* Anything R2 does not hold yet? */
 bool writeback_dirty(struct writeback *wb);
 
+/* Does it hold bytes that are not those of its base? */
+bool writeback_adds_bytes(struct writeback *wb);
 /* Is all that the object at key does not hold metadata? */
 bool writeback_same_content(struct writeback *wb, const char *key);
 /* Was the content made from a version of the object at key? */

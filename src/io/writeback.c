@@ -410,6 +410,14 @@ bool writeback_is_resumed(struct writeback *wb)
 	return resumed;
 }
 
+bool writeback_adds_bytes(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	bool adds = !wb->base_key || wb->data_gen != wb->stored_data_gen;
+	mutex_unlock(&wb->lock);
+	return adds;
+}
+
 bool writeback_same_content(struct writeback *wb, const char *key)
 {
 	mutex_lock(&wb->lock);

@@ -297,7 +297,7 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 	free(rec.blob);
 	if (err)
 		return err;
-	bool bytes = !writeback_same_content(wb, key);
+	bool bytes = writeback_adds_bytes(wb);
 	mutex_lock(&v->lock);
 	i->journalled = true;
 	i->journalled_bytes = bytes;

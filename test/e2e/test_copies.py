@@ -141,7 +141,7 @@ class Stored(Sources, Copies):
         os.listdir(self.m.path)
         b = os.open(self.path("b"), os.O_RDONLY)
         self.server.put("z", b"z")
-        time.sleep(1.2)
+        time.sleep(2.2) # two times in whole seconds are compared
 
         def copy():
             z = os.open(self.path("z"), os.O_WRONLY | os.O_CREAT)

@@ -352,7 +352,7 @@ class Stopped(Folders):
     def test_of_unknown_outcome(self):
         self.fill(40, "--deadline", "2")
         self.server.put("p/d/s0/f0000", b"with", Metadata={"mtime": "7.3"})
-        self.stopped(errno.ECONNRESET,
+        self.stopped(errno.ETIMEDOUT,
                      "op=COPY,HEAD key=p/e/s0/f0000 action=lost")
         self.assertEqual(self.stored("p/e"), ["s0/f0000"])
         self.rename("p/d", "p/e")
