@@ -7,8 +7,8 @@
  * (cache/journal.h). Unlike the rest of the cache folder this is precious:
  * nothing here is removed except by staged_discard.
  *
- * Thread-safe. Data is written without a lock held; two writers of the same
- * bytes race as on any file system.
+ * Thread-safe. Changes of the bytes of one file happen one after the other;
+ * no question waits for them.
  */
 #ifndef CACHE_STAGE_H
 #define CACHE_STAGE_H
@@ -54,7 +54,8 @@ uint64_t staged_local_bytes(struct staged *f); /* sum of the ranges */
  * `from` bytes of base and nothing else (-EINVAL); a new file is 0. */
 MUST_CHECK int staged_set_base(struct staged *f, uint64_t from, uint64_t size);
 
-/* 0 or -errno (-ENOSPC). Grows the size. */
+/* 0 or -errno (-ENOSPC). Grows the size. A write that fails leaves nothing
+ * beyond it. */
 MUST_CHECK int staged_write(struct staged *f, const void *buf, size_t n,
 			    uint64_t off);
 /* They begin to go to the disk, so that a durable staged_save has less to wait

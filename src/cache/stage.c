@@ -29,8 +29,9 @@ struct staged {
 	struct stage *stage;
 	uint64_t id;
 	int fd;
-	struct mutex lock;
-	/* guarded by lock */
+	struct mutex bytes; /* one change of bytes and ranges at a time */
+	struct mutex lock; /* taken after bytes, and never while bytes move */
+	/* guarded by lock; changed with bytes held too */
 	struct ranges ranges;
 	uint64_t size, base_len;
 	struct mutex saving; /* one record write at a time */
@@ -163,6 +164,7 @@ static struct staged *staged_new(struct stage *s, uint64_t id, int fd)
 	f->stage = s;
 	f->id = id;
 	f->fd = fd;
+	mutex_init(&f->bytes);
 	mutex_init(&f->lock);
 	mutex_init(&f->saving);
 	return f;
@@ -239,6 +241,7 @@ void staged_close(struct staged *f)
 		return;
 	close(f->fd);
 	ranges_release(&f->ranges);
+	mutex_release(&f->bytes);
 	mutex_release(&f->lock);
 	mutex_release(&f->saving);
 	free(f);
@@ -302,27 +305,36 @@ int staged_set_base(struct staged *f, uint64_t from, uint64_t size)
 {
 	int err = -EINVAL;
 
+	mutex_lock(&f->bytes);
 	mutex_lock(&f->lock);
 	if (f->size == from && f->base_len == from && !f->ranges.n)
 		err = fsio()->ftruncate(f->fd, (off_t)size);
 	if (!err)
 		f->size = f->base_len = size;
 	mutex_unlock(&f->lock);
+	mutex_unlock(&f->bytes);
 	return err;
 }
 
 int staged_write(struct staged *f, const void *buf, size_t n, uint64_t off)
 {
-	ssize_t put = fsio()->pwrite(f->fd, buf, n, (off_t)off);
+	uint64_t size;
+	ssize_t put;
 
-	if (put < 0)
-		return (int)put;
+	mutex_lock(&f->bytes);
+	put = fsio()->pwrite(f->fd, buf, n, (off_t)off);
 	mutex_lock(&f->lock);
-	ranges_add(&f->ranges, off, off + n);
-	if (off + n > f->size)
-		f->size = off + n;
+	size = f->size;
+	if (put >= 0) {
+		ranges_add(&f->ranges, off, off + n);
+		if (off + n > size)
+			f->size = off + n;
+	}
 	mutex_unlock(&f->lock);
-	return 0;
+	if (put < 0 && off + n > size && fsio()->ftruncate(f->fd, (off_t)size))
+		log_warn("stage", "bytes of a failed write are left");
+	mutex_unlock(&f->bytes);
+	return put < 0 ? (int)put : 0;
 }
 
 void staged_flush_start(struct staged *f, uint64_t off, uint64_t n)
@@ -330,47 +342,62 @@ void staged_flush_start(struct staged *f, uint64_t off, uint64_t n)
 	fsio()->flush_start(f->fd, (off_t)off, (off_t)n);
 }
 
-int staged_write_base(struct staged *f, const void *buf, size_t n, uint64_t off)
+/* The next run of [at, end) that is still the base's, its end in *ret_to. */
+static bool base_run(struct staged *f, uint64_t *at, uint64_t end,
+		     uint64_t *ret_to)
 {
-	uint64_t end = off + n, to;
-	int err = 0;
+	bool found = false;
 
 	mutex_lock(&f->lock);
 	if (end > f->base_len)
 		end = f->base_len;
-	for (uint64_t at = off; at < end && !err; at = to) {
-		bool written = ranges_at(&f->ranges, at, &to);
-
-		if (to > end)
-			to = end;
-		if (written)
-			continue;
-		ssize_t put = fsio()->pwrite(f->fd,
-					     (const char *)buf + (at - off),
-					     to - at, (off_t)at);
-		if (put < 0)
-			err = (int)put;
-		else
-			ranges_add(&f->ranges, at, to);
+	while (*at < end && !found) {
+		found = !ranges_at(&f->ranges, *at, ret_to);
+		if (*ret_to > end)
+			*ret_to = end;
+		if (!found)
+			*at = *ret_to;
 	}
 	mutex_unlock(&f->lock);
-	return err;
+	return found;
+}
+
+int staged_write_base(struct staged *f, const void *buf, size_t n, uint64_t off)
+{
+	const char *from = buf;
+	uint64_t to = off;
+	ssize_t put = 0;
+
+	mutex_lock(&f->bytes);
+	for (uint64_t at = off; put >= 0 && base_run(f, &at, off + n, &to);
+	     at = to) {
+		put = fsio()->pwrite(f->fd, from + (at - off), to - at,
+				     (off_t)at);
+		mutex_lock(&f->lock);
+		if (put >= 0)
+			ranges_add(&f->ranges, at, to);
+		mutex_unlock(&f->lock);
+	}
+	mutex_unlock(&f->bytes);
+	return put < 0 ? (int)put : 0;
 }
 
 int staged_truncate(struct staged *f, uint64_t size)
 {
-	int err = 0;
+	int err;
 
+	mutex_lock(&f->bytes);
 	mutex_lock(&f->lock);
-	if (size < f->size) {
+	err = fsio()->ftruncate(f->fd, (off_t)size);
+	if (!err && size < f->size) {
 		ranges_remove(&f->ranges, size, UINT64_MAX);
 		if (f->base_len > size)
 			f->base_len = size;
 	}
-	err = fsio()->ftruncate(f->fd, (off_t)size);
 	if (!err)
 		f->size = size;
 	mutex_unlock(&f->lock);
+	mutex_unlock(&f->bytes);
 	return err;
 }
 
@@ -378,6 +405,7 @@ int staged_zero(struct staged *f, uint64_t off, uint64_t end)
 {
 	int err = 0;
 
+	mutex_lock(&f->bytes);
 	mutex_lock(&f->lock);
 	if (end > f->size)
 		end = f->size;
@@ -386,6 +414,7 @@ int staged_zero(struct staged *f, uint64_t off, uint64_t end)
 	if (!err)
 		ranges_add(&f->ranges, off, end);
 	mutex_unlock(&f->lock);
+	mutex_unlock(&f->bytes);
 	return err;
 }
 

@@ -1,6 +1,9 @@
 /* Ranges against a model, journal records, staged files across a restart. */
+#include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/fsio.h"
 #include "base/rand.h"
 #include "cache/gone.h"
 #include "cache/stage.h"
@@ -146,6 +149,95 @@ static void test_staged(const char *dir)
 	stage_close(s);
 }
 
+/* ---- changes at the same time ---- */
+
+static struct {
+	struct staged *file;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool started, ended;
+} filler = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	     .changed = PTHREAD_COND_INITIALIZER };
+
+static void *fill_from_base(void *arg)
+{
+	CHECK_INT(staged_write_base(filler.file, "BBBBBBBBBB", 10, 0), 0);
+	pthread_mutex_lock(&filler.lock);
+	filler.ended = true;
+	pthread_cond_signal(&filler.changed);
+	pthread_mutex_unlock(&filler.lock);
+	return NULL;
+}
+
+/* Within a write, base bytes come in; they have some time to get through. */
+static ssize_t pwrite_and_fill(int fd, const void *buf, size_t n, off_t off)
+{
+	ssize_t put = fsio_system.pwrite(fd, buf, n, off);
+	struct timespec until;
+
+	if (filler.started)
+		return put;
+	filler.started = true;
+	pthread_create(&filler.thread, NULL, fill_from_base, NULL);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	pthread_mutex_lock(&filler.lock);
+	while (!filler.ended &&
+	       !pthread_cond_timedwait(&filler.changed, &filler.lock, &until))
+		;
+	pthread_mutex_unlock(&filler.lock);
+	return put;
+}
+
+static void test_fill_against_write(const char *dir)
+{
+	struct fsio_ops ops = fsio_system;
+	struct stage *s;
+	struct staged *f;
+
+	CASE("base bytes never cover a write under way");
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(staged_create(s, &f), 0);
+	CHECK_INT(staged_set_base(f, 10), 0);
+	filler.file = f;
+	ops.pwrite = pwrite_and_fill;
+	fsio_replace(&ops);
+	CHECK_INT(staged_write(f, "new", 3, 4), 0);
+	pthread_join(filler.thread, NULL);
+	fsio_replace(NULL);
+	CHECK(holds(f, 0, "BBBBnewBBB", 10));
+	staged_discard(f);
+	stage_close(s);
+}
+
+static ssize_t pwrite_half(int fd, const void *buf, size_t n, off_t off)
+{
+	CHECK_INT(fsio_system.pwrite(fd, buf, n / 2, off), n / 2);
+	return -ENOSPC;
+}
+
+static void test_failed_write(const char *dir)
+{
+	struct fsio_ops ops = fsio_system;
+	struct stage *s;
+	struct staged *f;
+
+	CASE("a write that failed leaves nothing behind the end");
+	CHECK_INT(stage_open(dir, &s), 0);
+	CHECK_INT(staged_create(s, &f), 0);
+	CHECK_INT(staged_write(f, "abcd", 4, 0), 0);
+	ops.pwrite = pwrite_half;
+	fsio_replace(&ops);
+	CHECK_INT(staged_write(f, "xxxxxxxx", 8, 4), -ENOSPC);
+	fsio_replace(NULL);
+	CHECK_INT(staged_size(f), 4);
+	CHECK_INT(staged_truncate(f, 8), 0);
+	CHECK(holds(f, 0, "abcd\0\0\0\0", 8));
+	staged_discard(f);
+	stage_close(s);
+}
+
 static unsigned lines;
 
 static void see_line(const char *key, const char *etag, void *arg)
@@ -251,6 +343,8 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	test_staged(dir);
+	test_fill_against_write(dir);
+	test_failed_write(dir);
 	test_gone(dir);
 	test_notes(dir);
 	snprintf(path, sizeof(path), "%s/stage", dir);
