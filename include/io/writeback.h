@@ -80,7 +80,7 @@ MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
 			      bool grow);
 /* An empty file becomes a copy of base up to `end`, made by R2 when it is
  * stored; or one that is such a copy up to `off` goes on. -EINVAL: it is
- * neither. */
+ * neither, or is being stored. */
 MUST_CHECK int writeback_copy(struct writeback *wb,
 			      const struct writeback_base *base, uint64_t off,
 			      uint64_t end);

@@ -309,7 +309,7 @@ static int copy_first(struct writeback *wb, const struct writeback_base *base,
 	int err = set_base(&copy, base);
 
 	mutex_lock(&wb->lock);
-	if (!err && wb->base)
+	if (!err && (wb->base || wb->storing || wb->streaming || wb->mpu))
 		err = -EINVAL;
 	if (!err)
 		err = staged_set_base(wb->staged, 0, end);
@@ -336,7 +336,7 @@ static int copy_on(struct writeback *wb, const struct writeback_base *base,
 	int err = -EINVAL;
 
 	mutex_lock(&wb->lock);
-	if (wb->base && strcmp(wb->base_key, base->key) == 0 &&
+	if (wb->base && !wb->storing && strcmp(wb->base_key, base->key) == 0 &&
 	    strcmp(wb->base_etag, base->etag) == 0)
 		err = staged_set_base(wb->staged, off, end);
 	mutex_unlock(&wb->lock);
@@ -460,6 +460,7 @@ struct base_read {
 	struct cond ended;
 	bool done;
 	uint8_t *to;
+	size_t n;
 	int error;
 };
 
@@ -468,7 +469,7 @@ static void base_arrived(struct fill_read *r)
 	struct base_read *b = container_of(r, struct base_read, read);
 	int err = r->error;
 
-	if (!err && r->got < r->len)
+	if (!err && r->got < b->n)
 		err = -EIO;
 	if (!err && r->data)
 		memcpy(b->to, r->data, r->got);
@@ -485,7 +486,7 @@ static void base_arrived(struct fill_read *r)
 static int read_base(struct fill_file *base, void *to, size_t n, uint64_t off,
 		     uint64_t until)
 {
-	struct base_read b = { .to = to };
+	struct base_read b = { .to = to, .n = n };
 
 	mutex_init(&b.lock);
 	cond_init(&b.ended);

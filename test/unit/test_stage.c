@@ -199,7 +199,7 @@ static void test_fill_against_write(const char *dir)
 	CASE("base bytes never cover a write under way");
 	CHECK_INT(stage_open(dir, &s), 0);
 	CHECK_INT(staged_create(s, &f), 0);
-	CHECK_INT(staged_set_base(f, 10), 0);
+	CHECK_INT(staged_set_base(f, 0, 10), 0);
 	filler.file = f;
 	ops.pwrite = pwrite_and_fill;
 	fsio_replace(&ops);

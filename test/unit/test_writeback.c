@@ -1,0 +1,221 @@
+/* Written content and its way to R2, with everything that happens at the same
+ * time put where it hurts. */
+#include "base/pool.h"
+#include "base/task.h"
+#include "cachetest.h"
+#include "fake_store.h"
+#include "io/writeback.h"
+
+enum { MIB = 1 << 20 };
+
+static struct world {
+	struct store *store;
+	struct cache *cache;
+	struct pool *pool;
+	struct tasks *tasks;
+	struct fills *fills;
+	struct stage *stage;
+	struct writebacks *writebacks;
+} w;
+
+static void build(void)
+{
+	char dir[64];
+	struct fill_config fc;
+	struct writeback_config wc;
+
+	w.store = fake_start();
+	w.cache = open_new(0);
+	w.pool = pool_create(256 * MIB);
+	w.tasks = tasks_create("test", 4);
+	fc = (struct fill_config){ .store = w.store,
+				   .blocks = cache_blocks(w.cache),
+				   .pool = w.pool,
+				   .disk = w.tasks };
+	CHECK_INT(fills_create(&fc, &w.fills), 0);
+	snprintf(dir, sizeof(dir), "%s/cache", test_dir);
+	CHECK_INT(stage_open(dir, &w.stage), 0);
+	wc = (struct writeback_config){ .store = w.store,
+					.fills = w.fills,
+					.blocks = cache_blocks(w.cache),
+					.meta = cache_meta(w.cache),
+					.stage = w.stage,
+					.tasks = w.tasks,
+					.pool = w.pool,
+					.part_size = 5 * MIB,
+					.put_max = MIB };
+	w.writebacks = writebacks_create(&wc);
+}
+
+static void tear_down(void)
+{
+	fake.hook = NULL;
+	fake.after = NULL;
+	fills_wait(w.fills);
+	tasks_destroy(w.tasks);
+	writebacks_destroy(w.writebacks);
+	fills_destroy(w.fills);
+	stage_close(w.stage);
+	cache_close(w.cache);
+	pool_destroy(w.pool);
+}
+
+static struct writeback_base base_of(const char *key)
+{
+	struct fake_object *o = fake_find(key);
+
+	return (struct writeback_base){ .key = o->key,
+					.etag = o->etag,
+					.cid = meta_new_cid(
+						cache_meta(w.cache)),
+					.size = o->size };
+}
+
+static struct writeback *create(void)
+{
+	struct writeback *wb = NULL;
+
+	CHECK_INT(writeback_create(w.writebacks, NULL, &wb), 0);
+	return wb;
+}
+
+static struct writeback *open_object(const char *key)
+{
+	struct writeback_base base = base_of(key);
+	struct writeback *wb = NULL;
+
+	CHECK_INT(writeback_create(w.writebacks, &base, &wb), 0);
+	return wb;
+}
+
+static void put_away(struct writeback *wb)
+{
+	writeback_discard(wb);
+	writeback_abort(wb);
+	writeback_put(wb);
+}
+
+static void write_run(struct writeback *wb, char c, uint64_t off, size_t n)
+{
+	char *buf = memset(malloc(n), c, n);
+
+	CHECK_INT(writeback_write(wb, buf, n, off), 0);
+	free(buf);
+}
+
+static int store(struct writeback *wb, const char *key, const char *if_match,
+		 struct writeback_result *r)
+{
+	struct store_meta none = { 0 };
+	struct writeback_target t = { .key = key,
+				      .meta = &none,
+				      .if_match = if_match,
+				      .cid = meta_new_cid(
+					      cache_meta(w.cache)) };
+
+	return writeback_store(wb, &t, NULL, r);
+}
+
+static int store_plainly(struct writeback *wb, const char *key)
+{
+	struct writeback_result r;
+
+	return store(wb, key, NULL, &r);
+}
+
+/* ---- a copy made by R2 ---- */
+
+static struct writeback *hooked;
+static int copied;
+
+/* While the file's content is stored, it becomes a copy of another. */
+static void copy_during_put(struct store_req *req)
+{
+	struct writeback_base base;
+
+	if (req->op != STORE_PUT || copied)
+		return;
+	base = base_of("src");
+	CHECK_INT(writeback_truncate(hooked, 0), 0);
+	copied = writeback_copy(hooked, &base, 0, base.size);
+	if (copied == -EINVAL)
+		write_run(hooked, 'S', 0, base.size);
+}
+
+static void test_copy_during_store(void)
+{
+	struct writeback *wb;
+
+	CASE("what is copied into a file during its store is stored");
+	build();
+	fake_fill("src", 'S', 200000);
+	wb = hooked = create();
+	write_run(wb, 'f', 0, 5);
+	fake.after = copy_during_put;
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	CHECK(writeback_dirty(wb));
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	CHECK(!writeback_dirty(wb));
+	CHECK_INT(fake_find("d")->size, 200000);
+	CHECK(fake_holds("d", 'S', 0, 200000));
+	put_away(wb);
+	tear_down();
+}
+
+static void test_copy_over_a_base(void)
+{
+	struct writeback_base base;
+	struct writeback *wb;
+
+	CASE("a copy into a file that builds on an object is refused");
+	build();
+	fake_fill("src", 'S', 200000);
+	fake_fill("dst", 'D', 300000);
+	wb = open_object("dst");
+	base = base_of("src");
+	CHECK_INT(writeback_truncate(wb, 0), 0);
+	CHECK_INT(writeback_copy(wb, &base, 0, base.size), -EINVAL);
+	CHECK_INT(writeback_size(wb), 0);
+	CHECK_INT(store_plainly(wb, "dst"), 0);
+	CHECK_INT(fake_find("dst")->size, 0);
+	put_away(wb);
+
+	wb = create();
+	CHECK_INT(writeback_copy(wb, &base, 0, base.size), 0);
+	CHECK(!writeback_same_content(wb, "dst"));
+	CHECK_INT(store_plainly(wb, "dst"), 0);
+	CHECK_INT(fake.count[STORE_COPY], 1);
+	CHECK(fake_holds("dst", 'S', 0, 200000));
+	put_away(wb);
+	tear_down();
+}
+
+/* ---- the base ---- */
+
+static void test_short_base(void)
+{
+	struct writeback_base base;
+	struct writeback *wb = NULL, *shorter = NULL;
+
+	CASE("a base that is shorter than it should be is an error");
+	build();
+	fake_fill("b", 'B', 100000);
+	base = base_of("b");
+	base.size = 50000;
+	CHECK_INT(writeback_create(w.writebacks, &base, &shorter), 0);
+	base.size = 100000;
+	CHECK_INT(writeback_create(w.writebacks, &base, &wb), 0);
+	CHECK_INT(writeback_fill(wb, NULL), -EIO);
+	put_away(wb);
+	put_away(shorter);
+	tear_down();
+}
+
+int main(void)
+{
+	test_start();
+	test_copy_during_store();
+	test_copy_over_a_base();
+	test_short_base();
+	return test_end();
+}
