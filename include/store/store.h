@@ -38,7 +38,8 @@ enum store_op {
 	STORE_COPY, /* source_key key [put_meta] [conditions] -> attr.etag */
 	STORE_MPU_CREATE, /* key [put_meta] -> ret_upload_id */
 	STORE_MPU_PART, /* key upload_id part_number body -> ret_part_etag */
-	STORE_MPU_COPY, /* key upload_id part_number source_key range */
+	STORE_MPU_COPY, /* key upload_id part_number source_key range; -ENOENT:
+			 * no such upload, -ESTALE: no such source */
 	STORE_MPU_COMPLETE, /* key upload_id parts [conditions] -> attr.etag */
 	STORE_MPU_ABORT, /* key upload_id; one that is gone is fine */
 	STORE_MPU_LIST_PARTS, /* key upload_id [part_number: after] -> ret_parts */

@@ -164,6 +164,14 @@ static bool gone_is_fine(const struct op *op)
 	       (kind == STORE_DELETE_BUCKET && op->maybe_done);
 }
 
+/* A part's copy is refused for its source as well as for its upload. */
+static bool source_is_gone(const struct op *op, int status)
+{
+	return op->req->op == STORE_MPU_COPY &&
+	       (status == 416 ||
+		(status == 404 && strcmp(op->error.code, "NoSuchKey") == 0));
+}
+
 static struct verdict judge_write(struct op *op, int status, struct verdict v)
 {
 	const struct store_req *req = op->req;
@@ -171,6 +179,8 @@ static struct verdict judge_write(struct op *op, int status, struct verdict v)
 
 	if (v.error == -ENOENT && gone_is_fine(op))
 		return done;
+	if (source_is_gone(op, status))
+		return refused(op, -ESTALE, "the source is gone or changed");
 	if (v.error == -EEXIST && req->op == STORE_CREATE_BUCKET &&
 	    op->maybe_done)
 		return done;
