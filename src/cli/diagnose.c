@@ -11,6 +11,10 @@
 	"R2 is in trouble or asks for fewer requests: try again in a minute, " \
 	"and see www.cloudflarestatus.com"
 
+#define CUT \
+	"the connection was cut: check the endpoint's port and https or " \
+	"http, and whether a firewall or proxy is in the way"
+
 static const struct {
 	int status; /* 0: any; 5: any of 500 to 599 */
 	int error; /* 0: any */
@@ -48,9 +52,8 @@ static const struct {
 	{ 0, -ECONNREFUSED, NULL,
 	  "nothing answers at the endpoint: check its host and port, and "
 	  "whether a firewall or proxy is in the way" },
-	{ 0, -ECONNRESET, NULL,
-	  "the connection was cut: check the endpoint's port and https or "
-	  "http, and whether a firewall or proxy is in the way" },
+	{ 0, -ETIMEDOUT, "eset", CUT },
+	{ 0, -ETIMEDOUT, "closed", CUT },
 	{ 0, -EPROTO, NULL,
 	  "TLS failed: the certificate is not trusted (see --ca-bundle, and "
 	  "the ca-certificates package) or something intercepts the "
