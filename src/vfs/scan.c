@@ -142,7 +142,6 @@ static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh)
 		s->refs++;
 	} else if (fresh) {
 		dir->scan = fresh;
-		dir->asked = 0;
 		s = fresh;
 	} else {
 		s = NULL;
@@ -421,6 +420,8 @@ static void finish(struct vfs *v, struct scan *s)
 	v->stats.hidden_keys += s->hidden;
 	if (!err && s->dir->complete_ns < s->started_ns)
 		s->dir->complete_ns = s->started_ns;
+	if (!err)
+		s->dir->asked = 0;
 	leave_locked(s);
 	mutex_unlock(&v->lock);
 }

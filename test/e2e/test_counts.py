@@ -163,6 +163,24 @@ class MissingNames(Case):
         self.assertLessEqual(self.requests(), 2)
 
 
+class MissingInAGreatFolder(Case):
+    """More names than one miss may list: each lists twice as many."""
+
+    server_options = ("--synthetic", "bucket:many/:40000:10")
+
+    def test_the_listing_ends(self):
+        m = self.mount()
+        os.stat(f"{m.path}/many")
+        self.server.reset()
+        for i in range(30):
+            self.assertFalse(os.path.exists(f"{m.path}/many/x{i}"))
+        # 8, 16, 32 and 40 pages, and a probe for each of the first three
+        self.assertLessEqual(self.server.stats()["ops"]["LIST"], 100)
+        self.server.reset()
+        self.assertFalse(os.path.exists(f"{m.path}/many/y"))
+        self.assertEqual(self.requests(), 0)
+
+
 class Tree(Case):
     def fill(self, keys):
         with ThreadPoolExecutor(8) as pool:
