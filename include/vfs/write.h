@@ -65,7 +65,9 @@ void inode_settle(struct vfs *v, struct inode *i);
 /* Content is kept for those who have it open; nothing will be stored. */
 MUST_CHECK int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i);
-/* Bytes and record stay in the journal; the name is R2's again. */
+/* Bytes and record stay in the journal; the name is R2's again. Not while a
+ * handle may write: then the next flush asks R2 and has its error. Nor if the
+ * journal cannot be written: then it is tried again later. */
 void inode_abandon(struct vfs *v, struct inode *i);
 
 /* What shows of a changed inode, into the cache: its name, size, times. */
@@ -117,6 +119,8 @@ void failure_over(struct vfs *v, struct inode *i);
 
 /* Stores the inode after the delay (nanoseconds), whoever has it open. */
 void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns);
+/* The same, after a failure: ever later. */
+void inode_owe_again(struct vfs *v, struct inode *i);
 /* Nothing is owed any more; whether it was. */
 bool inode_unowe(struct vfs *v, struct inode *i);
 

@@ -35,21 +35,6 @@ bool error_may_pass(int err)
 	       err == -ECANCELED || err == -EBADMSG || err == -EPROTO;
 }
 
-/* It may take long now: what was put off for a moment is put down. */
-static void again(struct vfs *v, struct inode *i)
-{
-	int64_t delay = RETRY_NS;
-
-	mutex_lock(&v->lock);
-	unsigned tries = i->owed_tries++;
-	mutex_unlock(&v->lock);
-	if (!tries)
-		inode_make_durable(v, i);
-	for (; tries && delay < RETRY_MAX_NS; tries--)
-		delay *= 2;
-	inode_owe(v, i, delay);
-}
-
 static void folder_touched(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);
@@ -77,7 +62,7 @@ static void run_owed(struct task *t)
 	if (folder)
 		folder_touched(v, j->inode);
 	if (err && error_may_pass(err))
-		again(v, j->inode);
+		inode_owe_again(v, j->inode);
 	else if (err && folder)
 		folder_refused(v, j->inode, err);
 	else if (err)
@@ -166,6 +151,21 @@ void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns)
 		v->uploader_task.run = uploader;
 		tasks_submit(v->config.tasks, &v->uploader_task);
 	}
+}
+
+/* It may take long now: what was put off for a moment is put down. */
+void inode_owe_again(struct vfs *v, struct inode *i)
+{
+	int64_t delay = RETRY_NS;
+
+	mutex_lock(&v->lock);
+	unsigned tries = i->owed_tries++;
+	mutex_unlock(&v->lock);
+	if (!tries)
+		inode_make_durable(v, i);
+	for (; tries && delay < RETRY_MAX_NS; tries--)
+		delay *= 2;
+	inode_owe(v, i, delay);
 }
 
 bool inode_unowe(struct vfs *v, struct inode *i)

@@ -382,25 +382,61 @@ static void give_name_back(struct vfs *v, struct inode *i, int error)
 	place_put(v, &p);
 }
 
+/* May the writeback go although R2 has refused it? Not while somebody writes
+ * to it: then the next flush hears of it. */
+static bool start_abandoning(struct vfs *v, struct inode *i,
+			     struct writeback *wb)
+{
+	mutex_lock(&v->lock);
+	while (i->busy || i->settling)
+		cond_wait(&v->inode_free, &v->lock);
+	bool start = i->wb == wb && i->writers == 0;
+	i->settling |= start;
+	mutex_unlock(&v->lock);
+	return start;
+}
+
+static void end_settling(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->settling = false;
+	cond_broadcast(&v->inode_free);
+	mutex_unlock(&v->lock);
+}
+
+/* What lies in the journal for good is let go of. */
+static int abandon(struct vfs *v, struct inode *i, struct writeback *wb)
+{
+	char why[192];
+	int error = failure_end(v, i, wb, why, sizeof(why));
+	int err = record(v, i, wb, JOURNAL_FAILED, true, why);
+
+	failure_kept(v, i, wb, error, why, err);
+	if (err)
+		return err;
+	give_name_back(v, i, error);
+	mutex_lock(&v->lock);
+	detach_locked(i, false);
+	i->checked_ns = 0;
+	i->refs--;
+	mutex_unlock(&v->lock);
+	writeback_put(wb);
+	return 0;
+}
+
 void inode_abandon(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
-	char why[192];
-	int error;
 
 	if (!wb)
 		return;
-	error = failure_end(v, i, wb, why, sizeof(why));
-	failure_kept(v, i, wb, error, why,
-		     record(v, i, wb, JOURNAL_FAILED, true, why));
-	give_name_back(v, i, error);
-	mutex_lock(&v->lock);
-	if (i->wb == wb && detach_locked(i, false)) {
-		i->checked_ns = 0;
-		i->refs--;
-		writeback_put(wb);
+	if (start_abandoning(v, i, wb)) {
+		int err = abandon(v, i, wb);
+
+		end_settling(v, i);
+		if (err)
+			inode_owe_again(v, i);
 	}
-	mutex_unlock(&v->lock);
 	writeback_put(wb);
 }
 
@@ -633,7 +669,9 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	}
 	temporary = name_is_temporary(v, p.name);
 	place_put(v, &p);
-	later = temporary || v->config.journal_close;
+	mutex_lock(&v->lock);
+	later = (temporary || v->config.journal_close) && !i->fail_told;
+	mutex_unlock(&v->lock);
 	if (later && ctx->nowait) {
 		writeback_put(wb);
 		return -EAGAIN;
@@ -690,9 +728,8 @@ void inode_settle(struct vfs *v, struct inode *i)
 		mutex_lock(&v->lock);
 		detach_locked(i, true);
 		i->refs--;
-		i->settling = false;
-		cond_broadcast(&v->inode_free);
 		mutex_unlock(&v->lock);
+		end_settling(v, i);
 		writeback_discard(wb);
 		writeback_abort(wb);
 		writeback_put(wb);

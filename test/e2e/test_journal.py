@@ -135,6 +135,55 @@ class Resumed(Journal):
         self.assertEqual(self.body("f"), b"second")
 
 
+class RefusedWhileOpen(Journal):
+    """What R2 refuses of a file that is still being written."""
+
+    def written(self, m):
+        self.server.faults("op=PUT action=status:403")
+        f = open(f"{m.path}/f", "wb", buffering=0)
+        f.write(b"A" * 1000)
+        os.fsync(f.fileno())
+        wait_until(lambda: "could not be stored" in open(m.log).read())
+        time.sleep(0.1)
+        f.write(b"C" * 10)
+        return f
+
+    def test_it_stays_whole(self):
+        m = self.mount("--writeback")
+        f = self.written(m)
+        self.server.faults("")
+        f.close()
+        m.unmount()
+        self.assertEqual(self.body("f"), b"A" * 1000 + b"C" * 10)
+
+    def test_close_says_so(self):
+        m = self.mount("--writeback")
+        f = self.written(m)
+        with self.assertRaises(PermissionError):
+            f.close()
+        wait_until(lambda: self.failed(m, "f"))
+        self.server.faults("")
+        (entry,) = self.entries(m)
+        self.assertEqual(entry[2], "1010")
+        run(R2FS, "recover", "retry", m.path, entry[0])
+        self.assertEqual(self.body("f"), b"A" * 1000 + b"C" * 10)
+
+    def test_what_the_journal_does_not_take_is_not_let_go_of(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=delay:500\n"
+                           "op=PUT action=status:403")
+        self.write(m, "f", "content")
+        (record,) = glob.glob(f"{m.cache}/**/*.rec", recursive=True)
+        os.unlink(record)
+        os.mkdir(record)
+        wait_until(lambda: "nor be kept" in open(m.log).read())
+        self.assertEqual(m.read("f"), b"content")
+        os.rmdir(record)
+        self.server.faults("")
+        wait_until(lambda: self.keys() == ["f"])
+        self.assertEqual(self.body("f"), b"content")
+
+
 class Attributes(Journal):
     """Of what is closed: they are sent a moment later, and not lost."""
 
