@@ -60,6 +60,7 @@ struct inode {
 	bool fetched; /* a lookup waited for R2; cleared by the next open */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
 	unsigned opens, writers; /* handles; those that may write */
+	unsigned holds; /* calls that will perhaps change the content */
 	struct list backings; /* files the kernel reads by itself */
 	unsigned staged; /* directories: children with a wb */
 	/* while there is a wb, or the metadata was changed */

@@ -30,10 +30,14 @@ void inode_begin(struct vfs *v, struct inode *i);
 /* Who needs several begins them at once: no two then wait for each other. */
 void inode_begin_two(struct vfs *v, struct inode *a, struct inode *b);
 void inode_end(struct vfs *v, struct inode *i);
-/* Waits until no content of i is on its way to the cache; -EAGAIN with
- * nowait. */
-MUST_CHECK int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
-				  struct inode *i);
+/* Waits until no content of i is on its way to the cache, and keeps it from
+ * going there until inode_let_go; -EAGAIN with nowait. */
+MUST_CHECK int inode_hold(struct vfs *v, const struct vfs_ctx *ctx,
+			  struct inode *i);
+void inode_let_go(struct vfs *v, struct inode *i);
+/* A hold or a handle has ended. If it was the last: what no flush has stored (a
+ * mapping written after close, a flush that failed) is seen to. */
+void inode_unused(struct vfs *v, struct inode *i);
 
 /* Makes sure the object's metadata is known (one HEAD at most). */
 MUST_CHECK int inode_headers(struct vfs *v, const struct vfs_ctx *ctx,
@@ -51,6 +55,10 @@ struct writeback *inode_staged(struct vfs *v, struct inode *i);
  * the bytes. What the journal owes of a
  * temporary name survives a power cut only with sync. */
 MUST_CHECK int inode_flush(struct vfs *v, const struct vfs_ctx *ctx,
+			   struct inode *i, bool sync);
+/* The same, of a writer, who has the error: if he was the last, the content is
+ * given up. */
+MUST_CHECK int inode_close(struct vfs *v, const struct vfs_ctx *ctx,
 			   struct inode *i, bool sync);
 /* R2 holds it under its name on return, whatever the mode. */
 MUST_CHECK int inode_store(struct vfs *v, const struct vfs_ctx *ctx,

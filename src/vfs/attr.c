@@ -273,13 +273,23 @@ static int set_size(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		inode_journal_open(v, i, wb);
 	writeback_put(wb);
 	inode_publish_name(v, i);
-	if (!err && !writers) {
-		err = inode_flush(v, ctx, i, false);
-		if (err)
-			inode_abandon(v, i);
-		else
-			inode_settle(v, i);
-	}
+	if (!err && !writers)
+		err = inode_close(v, ctx, i, false);
+	return err;
+}
+
+static int set_all(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		   const struct vfs_change *change)
+{
+	int err = inode_hold(v, ctx, i);
+
+	if (err)
+		return err;
+	if (change->mask & VFS_SET_SIZE)
+		err = set_size(v, ctx, i, change->size);
+	if (!err && change->mask & ~VFS_SET_SIZE)
+		err = set_attributes(v, ctx, i, change);
+	inode_let_go(v, i);
 	return err;
 }
 
@@ -294,11 +304,7 @@ int vfs_setattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 		return -ESTALE;
 	err = v->config.writebacks ? inode_refresh(v, ctx, i, false) : -EROFS;
 	if (!err)
-		err = inode_wait_settled(v, ctx, i);
-	if (!err && change->mask & VFS_SET_SIZE)
-		err = set_size(v, ctx, i, change->size);
-	if (!err && change->mask & ~VFS_SET_SIZE)
-		err = set_attributes(v, ctx, i, change);
+		err = set_all(v, ctx, i, change);
 	if (!err) {
 		inode_stat(v, i, &ret->st);
 		ret->ttl_ns = v->config.metadata_ttl_ns;

@@ -130,13 +130,6 @@ static int prepare(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	bool force, doubted;
 	int err;
 
-	if (i->kind == META_DIR)
-		return -EISDIR;
-	if (write && !v->config.writebacks)
-		return -EROFS;
-	err = write ? inode_wait_settled(v, ctx, i) : 0;
-	if (err)
-		return err;
 	mutex_lock(&v->lock);
 	force = write && !truncate &&
 		ttl_left(i->checked_ns, TRUST_FOR_WRITING_NS) == 0 &&
@@ -223,29 +216,20 @@ static void count_open(struct vfs_file *f, int by)
 	mutex_unlock(&f->v->lock);
 }
 
-int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
-	     struct vfs_file **ret, bool *ret_keep)
+static int open_prepared(struct vfs *v, struct inode *i, int flags, bool write,
+			 struct vfs_file **ret, bool *ret_keep)
 {
-	bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
-	struct inode *i = inode_get(v, ino);
-	struct vfs_file *f;
-	int err;
+	struct vfs_file *f = xcalloc(1, sizeof(*f));
+	int err = 0;
 
-	if (!i)
-		return -ESTALE;
-	err = prepare(v, ctx, i, write, flags & O_TRUNC);
-	if (!err && !(flags & O_TRUNC) && must_look_again(v, i))
-		err = -ESTALE;
-	if (err) {
-		inode_put(v, i);
-		return err;
-	}
-	f = xcalloc(1, sizeof(*f));
 	f->v = v;
 	f->inode = i;
 	f->writable = write;
 	mutex_init(&f->lock);
 	list_init(&f->old);
+	mutex_lock(&v->lock);
+	i->refs++;
+	mutex_unlock(&v->lock);
 	count_open(f, 1);
 	if (flags & O_TRUNC)
 		err = empty(v, i);
@@ -261,28 +245,30 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	return 0;
 }
 
-/* A handle that may have written goes: what no flush has stored (a mapping
- * written after close, a flush that failed) is seen to now. */
-static void last_writer(struct vfs *v, struct inode *i)
+int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
+	     struct vfs_file **ret, bool *ret_keep)
 {
-	struct writeback *wb = inode_staged(v, i);
-	bool failed, idle, unlinked;
+	bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC, held;
+	struct inode *i = inode_get(v, ino);
+	int err = 0;
 
-	if (!wb)
-		return;
-	mutex_lock(&v->lock);
-	failed = i->failed;
-	unlinked = i->unlinked;
-	idle = i->writers == 0 && !i->owed;
-	mutex_unlock(&v->lock);
-	if (idle && !unlinked && writeback_dirty(wb)) {
-		if (failed)
-			inode_abandon(v, i);
-		else
-			inode_owe(v, i, 0);
-	}
-	writeback_put(wb);
-	inode_settle(v, i);
+	if (!i)
+		return -ESTALE;
+	if (i->kind == META_DIR)
+		err = -EISDIR;
+	else if (write)
+		err = v->config.writebacks ? inode_hold(v, ctx, i) : -EROFS;
+	held = write && !err;
+	if (!err)
+		err = prepare(v, ctx, i, write, flags & O_TRUNC);
+	if (!err && !(flags & O_TRUNC) && must_look_again(v, i))
+		err = -ESTALE;
+	if (!err)
+		err = open_prepared(v, i, flags, write, ret, ret_keep);
+	if (held)
+		inode_let_go(v, i);
+	inode_put(v, i);
+	return err;
 }
 
 void vfs_release(struct vfs_file *f)
@@ -297,7 +283,7 @@ void vfs_release(struct vfs_file *f)
 		fill_close(o->fill);
 		free(o);
 	}
-	last_writer(f->v, f->inode);
+	inode_unused(f->v, f->inode);
 	inode_put(f->v, f->inode);
 	mutex_release(&f->lock);
 	free(f);
@@ -776,15 +762,9 @@ bool vfs_file_used_by(struct vfs_file *f, pid_t process)
 
 int vfs_flush(struct vfs_file *f, const struct vfs_ctx *ctx, bool sync)
 {
-	struct inode *i = f->inode;
-	int err = f->writable || sync ? inode_flush(f->v, ctx, i, sync) : 0;
-
-	if (f->writable && err && err != -EAGAIN && err != -EINTR) {
-		mutex_lock(&f->v->lock);
-		i->failed = true;
-		mutex_unlock(&f->v->lock);
-	}
-	return err;
+	if (f->writable)
+		return inode_close(f->v, ctx, f->inode, sync);
+	return sync ? inode_flush(f->v, ctx, f->inode, sync) : 0;
 }
 
 int vfs_readlink(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,

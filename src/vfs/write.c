@@ -75,8 +75,7 @@ void inode_end(struct vfs *v, struct inode *i)
 	mutex_unlock(&v->lock);
 }
 
-int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
-		       struct inode *i)
+int inode_hold(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	int err = 0;
 
@@ -87,8 +86,43 @@ int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
 		else
 			cond_wait(&v->inode_free, &v->lock);
 	}
+	i->holds += !err;
 	mutex_unlock(&v->lock);
 	return err;
+}
+
+static bool is_used_locked(const struct inode *i)
+{
+	return i->writers > 0 || i->holds > 0;
+}
+
+void inode_unused(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	struct writeback *wb = i->wb;
+	if (wb)
+		writeback_ref(wb);
+	bool failed = i->failed;
+	bool idle = !is_used_locked(i) && !i->owed && !i->unlinked;
+	mutex_unlock(&v->lock);
+	if (!wb)
+		return;
+	if (idle && writeback_dirty(wb)) {
+		if (failed)
+			inode_abandon(v, i);
+		else
+			inode_owe(v, i, 0);
+	}
+	writeback_put(wb);
+	inode_settle(v, i);
+}
+
+void inode_let_go(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->holds--;
+	mutex_unlock(&v->lock);
+	inode_unused(v, i);
 }
 
 /* ---- staging ---- */
@@ -390,7 +424,7 @@ static bool start_abandoning(struct vfs *v, struct inode *i,
 	mutex_lock(&v->lock);
 	while (i->busy || i->settling)
 		cond_wait(&v->inode_free, &v->lock);
-	bool start = i->wb == wb && i->writers == 0;
+	bool start = i->wb == wb && !is_used_locked(i);
 	i->settling |= start;
 	mutex_unlock(&v->lock);
 	return start;
@@ -695,13 +729,26 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	return err;
 }
 
+int inode_close(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
+		bool sync)
+{
+	int err = inode_flush(v, ctx, i, sync);
+
+	if (err && err != -EAGAIN && err != -EINTR) {
+		mutex_lock(&v->lock);
+		i->failed = true;
+		mutex_unlock(&v->lock);
+	}
+	return err;
+}
+
 /* May the writeback go? Then nobody changes the content until it has gone. */
 static bool start_settling(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	bool start;
 
 	mutex_lock(&v->lock);
-	start = i->wb == wb && !i->settling && !i->busy && i->writers == 0 &&
+	start = i->wb == wb && !i->settling && !i->busy && !is_used_locked(i) &&
 		!i->owed &&
 		(i->unlinked ? i->opens == 0 : !writeback_dirty(wb));
 	i->settling |= start;

@@ -428,9 +428,7 @@ static int apply_change(struct vfs *v, struct inode *i, const char *name,
 	}
 	mutex_unlock(&v->lock);
 	store_meta_release(&fresh);
-	if (err)
-		inode_settle(v, i);
-	else
+	if (!err)
 		err = inode_touched(v, i, wb);
 	writeback_put(wb);
 	return err;
@@ -474,9 +472,11 @@ int vfs_setxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	i = inode_get(v, ino);
 	if (!i)
 		return -ESTALE;
-	err = inode_wait_settled(v, ctx, i);
-	if (!err)
+	err = inode_hold(v, ctx, i);
+	if (!err) {
 		err = set(v, ctx, i, name, value, len, flags);
+		inode_let_go(v, i);
+	}
 	inode_put(v, i);
 	return err;
 }
