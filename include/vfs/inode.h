@@ -6,7 +6,7 @@
  * name lives in the cache (meta); the inode repeats the little that getattr
  * and open need.
  *
- * Lock order: vfs.begin_lock -> vfs.lock -> (nothing). scan.lock -> (nothing). Neither is held
+ * Lock order: vfs.lock -> (nothing). scan.lock -> (nothing). Neither is held
  * across the cache's disk writes, a store call or a callback.
  */
 #ifndef VFS_INODE_H
@@ -83,6 +83,7 @@ struct inode {
 	bool fail_told; /* the log has said where the bytes are kept */
 	bool busy; /* its name or its stored version is being changed */
 	bool settling; /* its content goes to the cache: no change now */
+	unsigned changing; /* of a folder: names being made or removed in it */
 	bool nameless; /* made by O_TMPFILE and may get a name */
 	bool deferred; /* closed under a temporary name */
 	bool owed;
@@ -111,7 +112,6 @@ struct vfs {
 	struct meta *meta;
 	struct mutex lock;
 	struct mutex mirror_lock; /* see vfs/backing.h */
-	struct mutex begin_lock; /* of who begins several inodes */
 	struct cond flight_done;
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */
@@ -126,7 +126,7 @@ struct vfs {
 	/* the uploader: guarded by lock */
 	struct list owed;
 	struct cond owed_changed;
-	struct cond inode_free; /* an inode is no longer busy or settling */
+	struct cond inode_free; /* an inode may be begun by the next */
 	unsigned storing; /* owed stores under way */
 	bool ending;
 	bool uploader; /* its task runs */

@@ -22,22 +22,45 @@
  * is not sent. */
 #define OWED_JOURNAL_NS 200000000ll
 
-/* ---- write.c: content ---- */
+/* ---- turn.c ---- */
 
 /* One at a time stores an inode, renames or removes it; meanwhile its content
- * is not let go of, so who ends it settles it. Not nested. */
+ * is not let go of, so who ends it settles it. Waits while a folder above
+ * moves: keys are valid from here to the end. Not nested. */
 void inode_begin(struct vfs *v, struct inode *i);
-/* Who needs several begins them at once: no two then wait for each other. */
-void inode_begin_two(struct vfs *v, struct inode *a, struct inode *b);
 void inode_end(struct vfs *v, struct inode *i);
-/* Waits until no content of i is on its way to the cache, and keeps it from
- * going there until inode_let_go; -EAGAIN with nowait. */
+/* The same of up to two inodes (or NULL) at once, and of dir, in which a name
+ * is made or removed, by any number. -EINTR. End each. */
+MUST_CHECK int inodes_begin(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *a, struct inode *b,
+			    struct inode *dir);
+void dir_end(struct vfs *v, struct inode *dir);
+/* Waits until no content of i is on its way to the cache, and no folder above
+ * moves; -EAGAIN with nowait, -EINTR. */
+MUST_CHECK int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
+				  struct inode *i);
+/* The same, and keeps the content from going there until inode_let_go. */
 MUST_CHECK int inode_hold(struct vfs *v, const struct vfs_ctx *ctx,
 			  struct inode *i);
 void inode_let_go(struct vfs *v, struct inode *i);
 /* A hold or a handle has ended. If it was the last: what no flush has stored (a
  * mapping written after close, a flush that failed) is seen to. */
 void inode_unused(struct vfs *v, struct inode *i);
+/* Nothing below dir is begun, nor made or removed there, until the end; it is
+ * to move into `to`. -EINTR. */
+MUST_CHECK int folder_begin(struct vfs *v, const struct vfs_ctx *ctx,
+			    struct inode *dir, struct inode *to);
+void folder_end(struct vfs *v, struct inode *dir, struct inode *to);
+/* May the writeback go? Then nobody changes the content until inode_settled. The
+ * first does not wait, and only for what R2 has or nobody needs; the second
+ * waits for its turn, and is for what R2 has refused. */
+MUST_CHECK bool inode_begin_settling(struct vfs *v, struct inode *i,
+				     const struct writeback *wb);
+MUST_CHECK bool inode_begin_abandoning(struct vfs *v, struct inode *i,
+				       const struct writeback *wb);
+void inode_settled(struct vfs *v, struct inode *i);
+
+/* ---- write.c: content ---- */
 
 /* Makes sure the object's metadata is known (one HEAD at most). */
 MUST_CHECK int inode_headers(struct vfs *v, const struct vfs_ctx *ctx,

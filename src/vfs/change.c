@@ -260,10 +260,15 @@ static int create_new(struct vfs *v, const struct vfs_ctx *ctx,
 		return -EAGAIN;
 	i = new_inode(v, dir, name, META_FILE, owner);
 	err = start_file(v, ctx, i, exclusive, lock);
-	if (!err)
-		err = vfs_open(v, ctx, i->ino, flags & ~(O_TRUNC | O_CREAT),
-			       ret_file, &keep);
-	if (!err) {
+	if (err) {
+		inode_put(v, i);
+		return err;
+	}
+	err = vfs_open(v, ctx, i->ino, flags & ~(O_TRUNC | O_CREAT), ret_file,
+		       &keep);
+	if (err) {
+		inode_drop(v, i);
+	} else {
 		dir_changed(v, dir);
 		give_entry(v, i, ret);
 	}
@@ -349,6 +354,8 @@ int vfs_create(struct vfs *v, const struct vfs_ctx *ctx, uint64_t parent,
 	name = name_spelling(v, dir, name, space);
 	err = name_check(v, dir, name, false);
 	if (!err)
+		err = inode_wait_settled(v, ctx, dir);
+	if (!err)
 		err = resolve_free(v, ctx, dir, name, &rec);
 	if (!err) {
 		err = create_new(v, ctx, dir, name, owner, flags, ret,
@@ -382,9 +389,12 @@ static int make_thing(struct vfs *v, const struct vfs_ctx *ctx,
 	struct store_meta pairs;
 	struct store_attr attr;
 	struct inode *i = new_inode(v, dir, name, t->kind, owner);
-	int err = inode_child_key(v, dir, name, t->kind == META_DIR, key);
+	int err = inodes_begin(v, ctx, NULL, NULL, dir);
+	bool begun = !err;
 
 	inode_pairs(v, i, &pairs);
+	if (!err)
+		err = inode_child_key(v, dir, name, t->kind == META_DIR, key);
 	if (!err)
 		err = put_small(v, ctx, key, t->data, t->len, &pairs, true,
 				&attr);
@@ -404,6 +414,8 @@ static int make_thing(struct vfs *v, const struct vfs_ctx *ctx,
 		dir_changed(v, dir);
 		give_entry(v, i, ret);
 	}
+	if (begun)
+		dir_end(v, dir);
 	store_meta_release(&pairs);
 	inode_put(v, i);
 	return err;
@@ -554,9 +566,12 @@ static int link_what(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	mutex_unlock(&v->lock);
 	if (nameless)
 		return link_nameless(v, ctx, i, dir, name, ret);
-	inode_begin(v, i);
+	err = inodes_begin(v, ctx, i, NULL, dir);
+	if (err)
+		return err;
 	err = link_deferred(v, ctx, i, dir, name, ret);
 	inode_end(v, i);
+	dir_end(v, dir);
 	return err;
 }
 
@@ -634,12 +649,15 @@ static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
 	struct inode *i = inode_get(v, rec->ino);
-	int err = inode_child_key(v, dir, name, false, key);
+	int err = inodes_begin(v, ctx, i, NULL, dir);
 
+	if (err) {
+		inode_put(v, i);
+		return err;
+	}
+	err = inode_child_key(v, dir, name, false, key);
 	if (!err && rec->flags & META_SHADOWED)
 		key[strlen(key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
-	if (i)
-		inode_begin(v, i);
 	if (!err && i)
 		err = inode_orphan(v, ctx, i);
 	if (!err && in_r2(v, rec, etag))
@@ -647,6 +665,7 @@ static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err)
 		name_gone(v, dir, name);
 	name_displaced(v, i, !err);
+	dir_end(v, dir);
 	return err;
 }
 
@@ -782,13 +801,16 @@ static int rmdir_name(struct vfs *v, const struct vfs_ctx *ctx,
 	char key[STORE_KEY_MAX + 1];
 	struct inode *i = inode_from_rec(v, dir, name, rec);
 	bool marker = true, burst = removal_in_burst(v);
-	int err = inode_child_key(v, dir, name, true, key);
+	int err = inodes_begin(v, ctx, i, NULL, dir);
 
+	if (err) {
+		inode_put(v, i);
+		return err;
+	}
+	err = inode_child_key(v, dir, name, true, key);
 	if (!err)
 		err = check_empty(v, ctx, i, key, burst, &marker);
 	removal_asked(v);
-	if (!err)
-		folder_quiet(v, i);
 	if (!err && marker)
 		err = removal_add(v, ctx, key, "");
 	if (!err) {
@@ -797,6 +819,10 @@ static int rmdir_name(struct vfs *v, const struct vfs_ctx *ctx,
 		mutex_unlock(&v->lock);
 		name_gone(v, dir, name);
 	}
+	inode_end(v, i);
+	dir_end(v, dir);
+	if (!err)
+		folder_quiet(v, i);
 	inode_put(v, i);
 	return err;
 }

@@ -100,11 +100,14 @@ static int write_note(struct vfs *v, struct inode *i, const struct place *p,
 	char key[STORE_KEY_MAX + 1];
 	struct journal_rec rec = { .state = JOURNAL_OWED, .key = key };
 	struct store_meta pairs;
-	int err = inode_key(v, i, key);
+	int err;
 
-	if (err)
-		return err;
 	inode_begin(v, i);
+	err = inode_key(v, i, key);
+	if (err) {
+		inode_end(v, i);
+		return err;
+	}
 	folder_pairs(v, i, p, &pairs);
 	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
 	store_meta_release(&pairs);
@@ -188,10 +191,12 @@ int folder_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	int err = 0;
 
 	inode_unowe(v, i);
+	inode_begin(v, i);
 	/* one that is gone: nobody asks for its attributes */
 	if (inode_place(v, i, &p) == 0 && p.parent)
 		err = store_at(v, ctx, i, &p);
 	place_put(v, &p);
+	inode_end(v, i);
 	if (err)
 		return err;
 	mutex_lock(&v->lock);
@@ -240,7 +245,9 @@ int folder_touch(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 
 	if (err)
 		return err;
-	err = folder_headers(v, ctx, i, &p);
+	err = inode_wait_settled(v, ctx, i);
+	if (!err)
+		err = folder_headers(v, ctx, i, &p);
 	if (!err) {
 		mutex_lock(&v->lock);
 		change_apply_locked(i, c);

@@ -171,21 +171,33 @@ static void owe_again(struct vfs *v, struct inode *i)
 	inode_owe(v, i, deferred ? OWED_TEMP_NS : OWED_JOURNAL_NS);
 }
 
+/* Of names that may have moved: once more when they no longer do. */
+static int make_keys(struct vfs *v, struct side *from, struct side *to)
+{
+	bool dir = from->rec.kind == META_DIR;
+	int err = inode_child_key(v, from->dir, from->name, dir, from->key);
+
+	if (!err && from->rec.flags & META_SHADOWED)
+		from->key[strlen(from->key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
+	return err ? err : inode_child_key(v, to->dir, to->name, dir, to->key);
+}
+
 static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
-		       const struct side *from, const struct side *to,
-		       unsigned flags)
+		       struct side *from, struct side *to, unsigned flags)
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
 	struct inode *old = to->exists ? inode_get(v, to->rec.ino) : NULL;
 	bool owed, local, replaced = false, kept = true;
-	int err = 0;
+	int err = inodes_begin(v, ctx, i, old, to->dir);
 
-	if (old) {
-		inode_begin_two(v, i, old);
-		err = inode_orphan(v, ctx, old);
-	} else {
-		inode_begin(v, i);
+	if (err) {
+		inode_put(v, old);
+		inode_put(v, i);
+		return err;
 	}
+	err = make_keys(v, from, to);
+	if (!err && old)
+		err = inode_orphan(v, ctx, old);
 	owed = inode_unowe(v, i);
 	local = !err && move_locally(v, i, to, old);
 	if (!err && !local)
@@ -203,6 +215,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 	if (local)
 		kept = inode_rejournal(v, i);
 	inode_end(v, i);
+	dir_end(v, to->dir);
 	if (!kept)
 		err = inode_store(v, ctx, i);
 	inode_settle(v, i);
@@ -237,88 +250,92 @@ static void note_below(struct map_node *n, void *arg)
 	list_add_tail(&b->found, &m->link);
 }
 
-/* What is owed is stored first and travels along; then nothing is stored
- * until the folder has its new name. */
-static int hold_below(struct vfs *v, const struct vfs_ctx *ctx,
-		      struct inode *dir, struct below *b)
+static void find_below(struct vfs *v, struct inode *dir, struct below *b)
 {
-	int err = 0;
-
 	b->dir = dir;
 	list_init(&b->found);
 	mutex_lock(&v->lock);
 	map_each(&v->inodes, note_below, b);
 	mutex_unlock(&v->lock);
-	list_for_each(n, &b->found) {
-		struct inode *i =
-			list_entry(n, struct moved_inode, link)->inode;
+}
 
-		if (i->kind == META_DIR) {
-			if (!err)
-				err = folder_flush(v, ctx, i);
-			if (!err)
-				folder_quiet(v, i);
-			continue;
-		}
-		mutex_lock(&v->lock);
-		bool owed = i->owed && !i->deferred && i->writers == 0;
-		mutex_unlock(&v->lock);
-		if (owed && !err)
-			err = inode_store(v, ctx, i);
-	}
-	mutex_lock(&v->begin_lock);
-	list_for_each(n, &b->found) {
-		struct inode *i =
-			list_entry(n, struct moved_inode, link)->inode;
+static int flush_file(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool owed = i->owed && !i->deferred && i->writers == 0;
+	mutex_unlock(&v->lock);
+	return owed ? inode_store(v, ctx, i) : 0;
+}
 
-		if (i->kind == META_FILE)
-			inode_begin(v, i);
+/* What is owed is stored first and travels along. */
+static int flush_below(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *dir)
+{
+	struct below b;
+	int err = 0;
+
+	find_below(v, dir, &b);
+	list_for_each_safe(n, tmp, &b.found) {
+		struct moved_inode *m = list_entry(n, struct moved_inode, link);
+
+		if (!err && m->inode->kind == META_FILE)
+			err = flush_file(v, ctx, m->inode);
+		else if (!err)
+			err = folder_flush(v, ctx, m->inode);
+		if (!err && m->inode->kind == META_DIR)
+			folder_quiet(v, m->inode);
+		if (m->inode->kind == META_FILE)
+			inode_settle(v, m->inode);
+		inode_put(v, m->inode);
+		free(m);
 	}
-	mutex_unlock(&v->begin_lock);
 	return err;
 }
 
-static void release_below(struct vfs *v, struct below *b, bool moved)
+static void tell_moved(struct vfs *v, struct inode *i)
 {
 	char key[STORE_KEY_MAX + 1], etag[CACHE_ETAG_MAX];
+	struct writeback *wb;
 
-	list_for_each_safe(n, tmp, &b->found) {
-		struct moved_inode *m = list_entry(n, struct moved_inode, link);
-		struct inode *i = m->inode;
-
-		if (i->kind == META_DIR) {
-			inode_put(v, i);
-			free(m);
-			continue;
-		}
-		if (moved && inode_key(v, i, key) == 0) {
-			struct writeback *wb = inode_staged(v, i);
-
-			mutex_lock(&v->lock);
-			snprintf(etag, sizeof(etag), "%s",
-				 i->etag ? i->etag : "");
-			mutex_unlock(&v->lock);
-			fill_moved(v->config.fills, i->cid, key, etag);
-			if (wb)
-				writeback_moved(wb, key, etag);
-			writeback_put(wb);
-		}
-		inode_end(v, i);
-		if (moved)
-			inode_rejournal_if(v, i);
-		inode_settle(v, i);
-		inode_put(v, i);
-		free(m);
-	}
+	if (inode_key(v, i, key))
+		return;
+	wb = inode_staged(v, i);
+	mutex_lock(&v->lock);
+	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
+	uint64_t cid = i->cid;
+	mutex_unlock(&v->lock);
+	fill_moved(v->config.fills, cid, key, etag);
+	if (wb)
+		writeback_moved(wb, key, etag);
+	writeback_put(wb);
+	inode_rejournal_if(v, i);
 }
 
-static void moving(struct vfs *v, struct inode *dir, bool begins)
+/* The folder's rename ends: what is in use below goes on under its new key. */
+static void end_below(struct vfs *v, struct inode *dir, struct inode *to,
+		      bool moved)
 {
-	mutex_lock(&v->lock);
-	dir->moving = begins;
-	v->moves += begins;
-	v->moving += begins ? 1 : -1;
-	mutex_unlock(&v->lock);
+	struct below b;
+
+	find_below(v, dir, &b);
+	list_for_each(n, &b.found) {
+		struct inode *i =
+			list_entry(n, struct moved_inode, link)->inode;
+
+		if (moved && i->kind == META_FILE)
+			tell_moved(v, i);
+	}
+	folder_end(v, dir, to);
+	list_for_each_safe(n, tmp, &b.found) {
+		struct moved_inode *m = list_entry(n, struct moved_inode, link);
+
+		if (m->inode->kind == META_FILE)
+			inode_settle(v, m->inode);
+		else if (moved)
+			folder_make_durable(v, m->inode);
+		inode_put(v, m->inode);
+		free(m);
+	}
 }
 
 /* ---- folders ---- */
@@ -438,11 +455,10 @@ static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
 }
 
 static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
-		      const struct side *from, const struct side *to)
+		      struct side *from, struct side *to)
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
-	struct below below;
-	int err = folder_flush(v, ctx, i), held;
+	int err = folder_flush(v, ctx, i);
 
 	if (!err)
 		folder_quiet(v, i);
@@ -453,14 +469,16 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 			folder_quiet(v, old);
 		inode_put(v, old);
 	}
-	held = hold_below(v, ctx, i, &below);
-	err = err ? err : held;
-
-	moving(v, i, true);
 	if (!err)
-		err = move_folder(v, ctx, i, from, to);
-	moving(v, i, false);
-	release_below(v, &below, !err);
+		err = flush_below(v, ctx, i);
+	if (!err)
+		err = folder_begin(v, ctx, i, to->dir);
+	if (!err) {
+		err = make_keys(v, from, to);
+		if (!err)
+			err = move_folder(v, ctx, i, from, to);
+		end_below(v, i, to->dir, !err);
+	}
 	inode_put(v, i);
 	return err;
 }
@@ -519,15 +537,11 @@ static int rename_resolved(struct vfs *v, const struct vfs_ctx *ctx,
 		return -EEXIST;
 	if (ctx->nowait)
 		return -EAGAIN;
-	err = inode_child_key(v, from->dir, from->name, dir, from->key);
-	if (!err)
-		err = inode_child_key(v, to->dir, to->name, dir, to->key);
+	err = make_keys(v, from, to);
 	if (!err)
 		err = check_kinds(v, ctx, from, to);
 	if (err)
 		return err;
-	if (from->rec.flags & META_SHADOWED)
-		from->key[strlen(from->key) - strlen(VFS_OBJECT_SUFFIX)] = 0;
 	err = dir ? rename_dir(v, ctx, from, to) :
 		    rename_file(v, ctx, from, to, flags);
 	if (!err)

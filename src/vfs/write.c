@@ -48,83 +48,6 @@ bool name_is_lock(const struct vfs *v, const char *name)
 	return matches(v->config.locks, name);
 }
 
-/* ---- one at a time ---- */
-
-void inode_begin(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	while (i->busy || i->settling)
-		cond_wait(&v->inode_free, &v->lock);
-	i->busy = true;
-	mutex_unlock(&v->lock);
-}
-
-void inode_begin_two(struct vfs *v, struct inode *a, struct inode *b)
-{
-	mutex_lock(&v->begin_lock);
-	inode_begin(v, a);
-	inode_begin(v, b);
-	mutex_unlock(&v->begin_lock);
-}
-
-void inode_end(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	i->busy = false;
-	cond_broadcast(&v->inode_free);
-	mutex_unlock(&v->lock);
-}
-
-int inode_hold(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
-{
-	int err = 0;
-
-	mutex_lock(&v->lock);
-	while (i->settling && !err) {
-		if (ctx->nowait)
-			err = -EAGAIN;
-		else
-			cond_wait(&v->inode_free, &v->lock);
-	}
-	i->holds += !err;
-	mutex_unlock(&v->lock);
-	return err;
-}
-
-static bool is_used_locked(const struct inode *i)
-{
-	return i->writers > 0 || i->holds > 0;
-}
-
-void inode_unused(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	struct writeback *wb = i->wb;
-	if (wb)
-		writeback_ref(wb);
-	bool failed = i->failed;
-	bool idle = !is_used_locked(i) && !i->owed && !i->unlinked;
-	mutex_unlock(&v->lock);
-	if (!wb)
-		return;
-	if (idle && writeback_dirty(wb)) {
-		if (failed)
-			inode_abandon(v, i);
-		else
-			inode_owe(v, i, 0);
-	}
-	writeback_put(wb);
-	inode_settle(v, i);
-}
-
-void inode_let_go(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	i->holds--;
-	mutex_unlock(&v->lock);
-	inode_unused(v, i);
-}
-
 /* ---- staging ---- */
 
 int inode_headers(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
@@ -416,28 +339,6 @@ static void give_name_back(struct vfs *v, struct inode *i, int error)
 	place_put(v, &p);
 }
 
-/* May the writeback go although R2 has refused it? Not while somebody writes
- * to it: then the next flush hears of it. */
-static bool start_abandoning(struct vfs *v, struct inode *i,
-			     struct writeback *wb)
-{
-	mutex_lock(&v->lock);
-	while (i->busy || i->settling)
-		cond_wait(&v->inode_free, &v->lock);
-	bool start = i->wb == wb && !is_used_locked(i);
-	i->settling |= start;
-	mutex_unlock(&v->lock);
-	return start;
-}
-
-static void end_settling(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	i->settling = false;
-	cond_broadcast(&v->inode_free);
-	mutex_unlock(&v->lock);
-}
-
 /* What lies in the journal for good is let go of. */
 static int abandon(struct vfs *v, struct inode *i, struct writeback *wb)
 {
@@ -464,10 +365,10 @@ void inode_abandon(struct vfs *v, struct inode *i)
 
 	if (!wb)
 		return;
-	if (start_abandoning(v, i, wb)) {
+	if (inode_begin_abandoning(v, i, wb)) {
 		int err = abandon(v, i, wb);
 
-		end_settling(v, i);
+		inode_settled(v, i);
 		if (err)
 			inode_owe_again(v, i);
 	}
@@ -624,9 +525,8 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 		writeback_put(wb);
 		return 0;
 	}
-	if (ctx->nowait) {
-		err = -EAGAIN;
-	} else {
+	err = ctx->nowait ? -EAGAIN : inode_wait_settled(v, ctx, i);
+	if (!err) {
 		inode_begin(v, i);
 		err = store_content(v, ctx, i, wb, &r);
 		inode_end(v, i);
@@ -742,20 +642,6 @@ int inode_close(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	return err;
 }
 
-/* May the writeback go? Then nobody changes the content until it has gone. */
-static bool start_settling(struct vfs *v, struct inode *i, struct writeback *wb)
-{
-	bool start;
-
-	mutex_lock(&v->lock);
-	start = i->wb == wb && !i->settling && !i->busy && !is_used_locked(i) &&
-		!i->owed &&
-		(i->unlinked ? i->opens == 0 : !writeback_dirty(wb));
-	i->settling |= start;
-	mutex_unlock(&v->lock);
-	return start;
-}
-
 void inode_settle(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
@@ -763,7 +649,7 @@ void inode_settle(struct vfs *v, struct inode *i)
 
 	if (!wb)
 		return;
-	if (start_settling(v, i, wb)) {
+	if (inode_begin_settling(v, i, wb)) {
 		mutex_lock(&v->lock);
 		uint64_t cid = i->cid;
 		unlinked = i->unlinked;
@@ -776,7 +662,7 @@ void inode_settle(struct vfs *v, struct inode *i)
 		detach_locked(i, true);
 		i->refs--;
 		mutex_unlock(&v->lock);
-		end_settling(v, i);
+		inode_settled(v, i);
 		writeback_discard(wb);
 		writeback_abort(wb);
 		writeback_put(wb);

@@ -247,6 +247,53 @@ class Costs(Folders):
         self.assert_all_moved()
 
 
+class Meanwhile(Folders):
+    """What is done below a folder while it moves is done when it has moved."""
+
+    def setUp(self):
+        super().setUp()
+        self.fill(3)
+        self.server.faults("op=COPY key=*/s2/* action=delay:2000")
+        self.t = threading.Thread(target=self.rename, args=("p/d", "p/e"))
+        self.t.start()
+        wait_until(lambda: len(self.stored("p/e")) >= 2)
+
+    def moved(self, names):
+        self.t.join()
+        self.server.faults("")
+        self.names = names
+        self.assert_all_moved()
+        self.m.unmount()
+        self.m.start()
+        self.assertEqual(self.shown("p/e"), sorted(names))
+
+    def test_a_file_is_written(self):
+        n = self.counted(lambda: (self.write("p/d/s0/f0000", "new"),
+                                  self.t.join()))
+        self.assertEqual(n, {"HEAD": 1, "DELETES": 1, "PUT": 1})
+        self.moved(self.names)
+        self.assertEqual(self.body("p/e/s0/f0000"), b"new")
+        self.assertEqual(self.m.read("p/e/s0/f0000"), b"new")
+
+    def test_names_are_made(self):
+        self.write("p/d/s0/new", "p/e/s0/new")
+        self.moved([*self.names, "s0/new"])
+
+    def test_an_attribute_is_changed(self):
+        os.chmod(f"{self.m.path}/p/d/s0/f0000", 0o600)
+        self.moved(self.names)
+        mode = self.s3.head_object(Bucket=BUCKET, Key="p/e/s0/f0000")[
+            "Metadata"]["mode"]
+        self.assertEqual(int(mode) & 0o777, 0o600)
+
+    def test_files_come_and_go(self):
+        os.unlink(f"{self.m.path}/p/d/s0/f0000")
+        self.write("q", "s2/new")
+        self.rename("q", "p/e/s2/new")
+        self.moved(["s1/f0001", "s2/f0002", "s2/new"])
+        self.assertEqual(self.m.read("p/e/s2/new"), b"s2/new")
+
+
 class Crash(Folders):
     """The next mount goes on, and shows no name where it is not."""
 
