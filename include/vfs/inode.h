@@ -27,8 +27,8 @@ struct inode {
 	/* immutable */
 	uint64_t ino;
 	uint8_t kind; /* META_FILE or META_DIR */
-	bool shadowed; /* META_SHADOWED */
 	/* guarded by vfs.lock */
+	bool shadowed; /* META_SHADOWED, as all records of the name are */
 	struct inode *parent; /* holds a reference; NULL for the root */
 	char *name;
 	bool unlinked; /* no name leads here any more */

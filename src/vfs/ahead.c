@@ -398,7 +398,10 @@ void ahead_opened(struct vfs *v, struct inode *i, struct fill_file *fill)
 	if (!a || (!fresh && !atomic_load(&a->busy)))
 		return;
 	unread_opened(a->unread, i->ino);
-	if (!i->shadowed && inode_key(v, i, key) == 0)
+	mutex_lock(&v->lock);
+	bool shadowed = i->shadowed;
+	mutex_unlock(&v->lock);
+	if (!shadowed && inode_key(v, i, key) == 0)
 		note(a, key, fresh);
 }
 

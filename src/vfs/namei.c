@@ -182,9 +182,9 @@ bool inode_learn(struct vfs *v, struct inode *i, const struct store_attr *attr,
 	if (inode_place(v, i, &p) || !p.parent)
 		return true;
 	rec_from_attr(attr, asked_ns, &rec);
+	mutex_lock(&v->lock);
 	if (i->shadowed)
 		rec.flags |= META_SHADOWED;
-	mutex_lock(&v->lock);
 	same = rec_type(v, &rec) == (i->mode & S_IFMT);
 	if (!same)
 		i->checked_ns = 0;

@@ -45,6 +45,7 @@ void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 		dir->staged++;
 	}
 	i->parent = dir;
+	i->shadowed = false;
 	free(i->name);
 	i->name = xstrdup(name);
 	mutex_unlock(&v->lock);

@@ -210,7 +210,8 @@ static void put_name(struct vfs *v, struct inode *i, uint8_t flags)
 	rec.ino = i->ino;
 	rec.size = i->size;
 	rec.mtime_ns = i->flags & META_HAS_HEADERS ? i->object_ns : i->mtime_ns;
-	rec.flags = (i->flags & (META_HAS_HEADERS | META_STORED)) | flags;
+	rec.flags = (i->flags & (META_HAS_HEADERS | META_STORED)) | flags |
+		    (i->shadowed ? META_SHADOWED : 0);
 	rec.cid = flags & META_STAGED ? 0 : i->cid;
 	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
 	mutex_unlock(&v->lock);
@@ -331,6 +332,7 @@ static void give_name_back(struct vfs *v, struct inode *i, int error)
 	mutex_lock(&v->lock);
 	rec.ino = i->ino;
 	rec.size = i->size;
+	rec.flags = i->shadowed ? META_SHADOWED : 0;
 	object = (i->etag && *i->etag) || error == -EEXIST || error == -ESTALE;
 	mutex_unlock(&v->lock);
 	if (object ? meta_put(v->meta, p.parent->ino, p.name, &rec, NULL) :
@@ -393,6 +395,7 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	i->cid = i->local_cid = i->opened_cid = cid;
 	backings_stored_locked(i, cid);
 	i->checked_ns = rec.checked_ns;
+	rec.flags |= i->shadowed ? META_SHADOWED : 0;
 	i->flags = rec.flags;
 	i->object_ns = rec.mtime_ns;
 	store_meta_release(&i->base);

@@ -4,7 +4,7 @@ import os
 import unicodedata
 import unittest
 
-from harness import BUCKET, Case, run
+from harness import BUCKET, Case, run, wait_until
 
 
 class Names(Case):
@@ -53,6 +53,32 @@ class Names(Case):
         os.stat(f"{m.path}/x.r2object/a.r2object") # nor a listing of it
         self.assertTrue(m.read("x.r2object/a.r2object") == body)
         self.assertEqual(m.read("x.r2object/real.r2object"), b"real")
+
+    def test_object_beside_folder_is_written(self):
+        s3 = self.server.client()
+        for key in "abcd":
+            self.server.put(key, b"object")
+            self.server.put(f"{key}/x", b"inside")
+        m = self.mount()
+        for name in "abcd":
+            with open(f"{m.path}/{name}.r2object", "wb") as f:
+                f.write(name.encode())
+        os.chmod(f"{m.path}/c.r2object", 0o600)
+        wait_until(lambda: s3.head_object(Bucket=BUCKET, Key="c")["Metadata"]
+                   ["mode"] == str(0o100600))
+        os.unlink(f"{m.path}/a.r2object")
+        for name in "bc":
+            os.rename(f"{m.path}/{name}.r2object", f"{m.path}/new-{name}")
+        m.unmount()
+        m.start()
+        os.unlink(f"{m.path}/d.r2object")
+        with open(f"{m.path}/new-b", "ab") as f:
+            f.write(b"+")
+        self.assertEqual(
+            [o["Key"] for o in s3.list_objects_v2(Bucket=BUCKET)["Contents"]],
+            ["a/x", "b/x", "c/x", "d/x", "new-b", "new-c"])
+        self.assertEqual(m.read("new-b"), b"b+")
+        self.assertEqual(m.read("new-c"), b"c")
 
     def test_object_beside_one_of_several_folders(self):
         for key in "c", "a/1", "b/1", "c/1", "d":
