@@ -111,14 +111,25 @@ static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
 	meta_rec_release(&rec);
 }
 
-/* The object was copied and stays where it was, too. */
-static void record_twin(struct vfs *v, const struct side *to,
-			const struct writeback_result *r)
+/* The object was copied and stays where it was, too. What is stored of i is
+ * what lies there, if that is the same; else all is to be stored again. */
+static void record_twin(struct vfs *v, struct inode *i, struct writeback *wb,
+			const struct side *from, const struct side *to,
+			const struct writeback_result *r, bool clean)
 {
 	struct meta_rec rec = { .kind = META_FILE,
 				.ino = meta_new_ino(v->meta),
 				.size = r->size };
+	char etag[CACHE_ETAG_MAX];
 
+	mutex_lock(&v->lock);
+	snprintf(etag, sizeof(etag), "%s", i->etag);
+	bool same = clean && (!i->writers || strcmp(etag, r->etag.s) == 0);
+	mutex_unlock(&v->lock);
+	if (same)
+		writeback_moved(wb, from->key, etag);
+	else
+		writeback_forget_store(wb);
 	snprintf(rec.etag, sizeof(rec.etag), "%s", r->etag.s);
 	if (meta_put(v->meta, to->dir->ino, to->name, &rec, NULL))
 		log_debug("vfs", "the cache keeps no name for now");
@@ -155,7 +166,7 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err && stored)
 		err = delete_key(v, ctx, from->key);
 	if (*replaced && err)
-		record_twin(v, to, &r);
+		record_twin(v, i, wb, from, to, &r, clean);
 	if (!err) {
 		record_moved(v, i, to, &r, cid);
 		fill_moved(v->config.fills, cid, to->key, r.etag.s);

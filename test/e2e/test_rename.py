@@ -112,6 +112,31 @@ class Refused(Renaming):
             self.assertEqual(self.body(f"d/{name}"), name.encode())
 
 
+    def test_rename_that_leaves_the_old_name_again(self):
+        for mode, text in (os.O_WRONLY, b"aaa"), (os.O_RDWR, b"AAA"):
+            self.write("d/a", "aaa")
+            fd = os.open(f"{self.m.path}/d/a", mode)
+            os.pwrite(fd, b"AAA", 0)
+            os.fsync(fd)
+            os.pwrite(fd, text, 0)
+            if text == b"AAA":
+                os.fsync(fd)
+            self.refused("DELETE", lambda: self.rename("d/a", "d/b"))
+            self.s3.delete_object(Bucket=BUCKET, Key="d/b")
+            self.rename("d/a", "d/b")
+            self.assertEqual(self.keys(), ["d/b"])
+            os.close(fd)
+            self.assertEqual(self.body("d/b"), text)
+
+    def test_rename_that_leaves_the_old_name_is_stored_there(self):
+        fd = os.open(f"{self.m.path}/d/a", os.O_WRONLY)
+        os.pwrite(fd, b"AAA", 0)
+        self.refused("DELETE", lambda: self.rename("d/a", "d/b"))
+        self.assertEqual(self.body("d/a"), b"aaa")
+        os.close(fd)
+        self.assertEqual(self.body("d/a"), b"AAA")
+
+
 class InParts(Renaming):
     """R2 gives the copy of an object that was uploaded in parts another ETag:
     nobody of this mount may take it for another version."""
