@@ -87,10 +87,12 @@ MUST_CHECK int inode_close(struct vfs *v, const struct vfs_ctx *ctx,
 MUST_CHECK int inode_store(struct vfs *v, const struct vfs_ctx *ctx,
 			   struct inode *i);
 /* The same, at `key`, unconditionally or only if nothing is there; the inode's
- * own record is left alone. */
+ * own record is left alone. meta: of what R2 has already; NULL: R2's copy takes
+ * it along. */
 MUST_CHECK int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx,
 			      struct inode *i, const char *key, bool absent,
-			      uint64_t cid, struct writeback_result *ret);
+			      uint64_t cid, const struct store_meta *meta,
+			      struct writeback_result *ret);
 /* Lets go of a clean writeback nobody writes to. */
 void inode_settle(struct vfs *v, struct inode *i);
 /* Content is kept for those who have it open; nothing will be stored. */
@@ -259,6 +261,12 @@ struct move {
 	struct inode *dir;
 	bool fresh; /* the first attempt, and there is no folder `to` */
 };
+
+/* What is at the key (one HEAD), and the pairs with which a copy in parts, to
+ * which R2 gives none, is like it; release both. */
+MUST_CHECK int object_look(struct vfs *v, const struct vfs_ctx *ctx,
+			   const char *key, struct store_attr *ret,
+			   struct store_meta *ret_pairs);
 
 /* Moves every key that begins with `from`. -ENOTEMPTY: an object is at one of
  * the new keys. After an error it can be called again, and each object is at

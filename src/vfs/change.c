@@ -500,7 +500,7 @@ static int link_deferred(struct vfs *v, const struct vfs_ctx *ctx,
 
 	rec.cid = meta_new_cid(v->meta);
 	if (!err)
-		err = inode_store_at(v, ctx, i, key, true, rec.cid, &r);
+		err = inode_store_at(v, ctx, i, key, true, rec.cid, NULL, &r);
 	if (err)
 		return err;
 	rec.ino = meta_new_ino(v->meta);

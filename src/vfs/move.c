@@ -176,22 +176,26 @@ static bool is_marker(const struct page *p, unsigned index)
 	return strcmp(p->list->entries[index].name, p->move->from) == 0;
 }
 
-static int look(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
-		struct store_attr *ret)
+int object_look(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
+		struct store_attr *ret, struct store_meta *ret_pairs)
 {
 	struct store_req req;
 	int err;
 
+	memset(ret_pairs, 0, sizeof(*ret_pairs));
 	store_req_init(&req, STORE_HEAD);
 	req.key = key;
 	err = store_call(v->config.store, &req, ctx->interrupt);
 	*ret = req.attr;
 	memset(&req.attr, 0, sizeof(req.attr));
 	store_req_release(&req);
+	if (!err)
+		err = store_meta_copy(ret_pairs, &ret->meta);
+	if (!err && ret->content_type[0])
+		pairs_set(ret_pairs, STORE_CONTENT_TYPE, ret->content_type);
 	return err;
 }
 
-/* In parts, which say nothing of the metadata. */
 static int copy_in_parts(struct page *p, const struct vfs_ctx *ctx,
 			 unsigned index, const char *to,
 			 const struct store_meta *meta)
@@ -231,18 +235,14 @@ static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
 {
 	const char *from = p->list->entries[index].name;
 	struct store_attr here, there = { 0 };
-	struct store_meta meta = { 0 };
-	int err = look(p->v, ctx, from, &here);
+	struct store_meta meta, unused = { 0 };
+	int err = object_look(p->v, ctx, from, &here, &meta);
+	bool gone = err == -ENOENT;
 
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	err = store_meta_copy(&meta, &here.meta);
-	if (!err && here.content_type[0])
-		pairs_set(&meta, STORE_CONTENT_TYPE, here.content_type);
 	if (!err)
 		err = copy_in_parts(p, ctx, index, to, &meta);
 	if (err == -EEXIST) {
-		err = look(p->v, ctx, to, &there);
+		err = object_look(p->v, ctx, to, &there, &unused);
 		if (!err && is_copy(&there, &here, !p->move->fresh))
 			p->copies[index] =
 				(struct copy){ true, false, there.etag };
@@ -250,9 +250,10 @@ static int copy_large(struct page *p, const struct vfs_ctx *ctx, unsigned index,
 			err = is_taken(p->move, to);
 	}
 	store_meta_release(&meta);
+	store_meta_release(&unused);
 	store_meta_release(&here.meta);
 	store_meta_release(&there.meta);
-	return err;
+	return gone ? 0 : err;
 }
 
 static void copy_small(struct page *p, unsigned index, const char *to)

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/parts.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
 #include "vfs/spelling.h"
@@ -135,6 +136,29 @@ static void record_twin(struct vfs *v, struct inode *i, struct writeback *wb,
 		log_debug("vfs", "the cache keeps no name for now");
 }
 
+/* R2 takes the metadata along, but not of more than it copies at once. */
+static int copy_object(struct vfs *v, const struct vfs_ctx *ctx,
+		       struct inode *i, const struct side *from,
+		       const struct side *to, bool absent, bool large,
+		       uint64_t cid, struct writeback_result *ret)
+{
+	struct store_attr attr = { 0 };
+	struct store_meta pairs = { 0 };
+	int err = 0;
+
+	ret->why[0] = 0;
+	if (large)
+		err = object_look(v, ctx, from->key, &attr, &pairs);
+	if (!err)
+		err = inode_store_at(v, ctx, i, to->key, absent, cid,
+				     large ? &pairs : NULL, ret);
+	else if (err == -ENOENT)
+		err = -ESTALE;
+	store_meta_release(&attr.meta);
+	store_meta_release(&pairs);
+	return err;
+}
+
 /* *replaced: what was at the new key is no more, also if there is an error. */
 static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *i, const struct side *from,
@@ -158,7 +182,9 @@ static int move_object(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!clean)
 		err = inode_renew(v, ctx, i, from->key);
 	if (!err)
-		err = inode_store_at(v, ctx, i, to->key, absent, cid, &r);
+		err = copy_object(v, ctx, i, from, to, absent,
+				  clean && writeback_size(wb) > PART_MAX, cid,
+				  &r);
 	if (err && r.why[0])
 		log_error("vfs", "rename of %s to %s: %s (%s)", from->key,
 			  to->key, r.why, strerror(-err));

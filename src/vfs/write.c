@@ -544,7 +544,7 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 
 int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 		   const char *key, bool absent, uint64_t cid,
-		   struct writeback_result *ret)
+		   const struct store_meta *meta, struct writeback_result *ret)
 {
 	struct writeback *wb = inode_staged(v, i);
 	struct writeback_target t = { .key = key,
@@ -556,7 +556,7 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	if (!wb)
 		return -EIO;
 	inode_pairs(v, i, &pairs);
-	t.meta = writeback_dirty(wb) ? &pairs : NULL;
+	t.meta = writeback_dirty(wb) ? &pairs : meta;
 	err = removal_wait(v, ctx, key);
 	if (!err)
 		err = writeback_store(wb, &t, ctx->interrupt, ret);

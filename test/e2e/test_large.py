@@ -146,5 +146,46 @@ class LargeCopies(Case):
         self.same(GIB - 1000, 1005)
 
 
+class LargeRename(Case):
+    """More than R2 copies by one request."""
+
+    size = 5 * GIB + 5
+    server_options = ("--synthetic", f"{BUCKET}:big/:1:{size}")
+    limit = 600
+
+    def put(self, s3, key):
+        where = {"Bucket": BUCKET, "Key": key}
+        where["UploadId"] = s3.create_multipart_upload(
+            **where, Metadata={"mtime": "1000.5", "color": "red"},
+            ContentType="text/plain")["UploadId"]
+        step = 4 * GIB
+        parts = [s3.upload_part_copy(
+            **where, PartNumber=i + 1,
+            CopySource={"Bucket": BUCKET, "Key": "big/f00000000"},
+            CopySourceRange=f"bytes={a}-{min(a + step, self.size) - 1}")
+            for i, a in enumerate(range(0, self.size, step))]
+        s3.complete_multipart_upload(**where, MultipartUpload={"Parts": [
+            {"PartNumber": i + 1, "ETag": p["CopyPartResult"]["ETag"]}
+            for i, p in enumerate(parts)]})
+
+    def test_metadata_stays(self):
+        s3 = self.server.client()
+        self.put(s3, "d/x")
+        m = self.mount("--deadline", "120")
+        os.listdir(f"{m.path}/d")
+        before = self.server.stats()["ops"]
+        os.rename(f"{m.path}/d/x", f"{m.path}/d/y")
+        after = self.server.stats()["ops"]
+        self.assertEqual(
+            {k: n - before[k] for k, n in after.items() if n != before[k]},
+            {"HEAD": 2, "CREATE": 1, "PARTCOPY": 11, "COMPLETE": 1,
+             "DELETE": 1})
+        os.rename(f"{m.path}/d", f"{m.path}/e")
+        head = s3.head_object(Bucket=BUCKET, Key="e/y")
+        self.assertEqual(head["Metadata"], {"mtime": "1000.5", "color": "red"})
+        self.assertEqual(head["ContentType"], "text/plain")
+        self.assertEqual(head["ContentLength"], self.size)
+
+
 if __name__ == "__main__":
     unittest.main()
