@@ -70,6 +70,7 @@ struct inode {
 			     * earlier run */
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
+	bool recording; /* the journal's record of it is being changed */
 	bool journalled; /* the journal has a record of the wb */
 	bool journalled_bytes; /* which speaks of bytes that R2 has not, */
 	bool journalled_owed; /* and is a promise */

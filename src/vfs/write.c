@@ -146,7 +146,7 @@ static struct writeback *detach_locked(struct inode *i, bool stored)
 	i->deferred = false;
 	store_meta_release(&i->pairs);
 	store_meta_release(&i->base);
-	i->exclusive = i->journalled = false;
+	i->exclusive = i->journalled = i->journalled_owed = false;
 	if (i->parent && !i->unlinked) {
 		i->parent->staged--;
 		i->parent->turns++;
@@ -231,8 +231,34 @@ void inode_publish_name(struct vfs *v, struct inode *i)
 
 /* ---- the journal ---- */
 
-static int record(struct vfs *v, struct inode *i, struct writeback *wb,
-		  enum journal_state state, bool durable, const char *why)
+/* What the record shall say and that it says so are one step. */
+static void begin_record(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	while (i->recording)
+		cond_wait(&v->inode_free, &v->lock);
+	i->recording = true;
+	mutex_unlock(&v->lock);
+}
+
+static void end_record(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	i->recording = false;
+	cond_broadcast(&v->inode_free);
+	mutex_unlock(&v->lock);
+}
+
+/* Attributes alone are not given up for bytes that nobody has closed if they
+ * were promised to survive. */
+static bool is_promised_locked(const struct vfs *v, const struct inode *i)
+{
+	return i->journalled && i->journalled_owed &&
+	       (i->journalled_bytes || v->config.journal_close);
+}
+
+static int write_record(struct vfs *v, struct inode *i, struct writeback *wb,
+			enum journal_state state, bool durable, const char *why)
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
@@ -247,13 +273,16 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
 	store_meta_release(&pairs);
 	mutex_lock(&v->lock);
+	bool unlinked = i->unlinked;
+	if (state == JOURNAL_OPEN && is_promised_locked(v, i))
+		rec.state = state = JOURNAL_OWED;
 	rec.deferred = i->deferred;
 	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
 	mutex_unlock(&v->lock);
 	rec.create = !rec.etag[0];
-	err = writeback_record(wb, &rec, durable);
+	err = unlinked ? 0 : writeback_record(wb, &rec, durable);
 	free(rec.blob);
-	if (err)
+	if (err || unlinked)
 		return err;
 	bool bytes = writeback_adds_bytes(wb);
 	mutex_lock(&v->lock);
@@ -264,14 +293,21 @@ static int record(struct vfs *v, struct inode *i, struct writeback *wb,
 	return 0;
 }
 
-/* Attributes alone that were promised to survive are not given up for bytes
- * that nobody has closed. */
+/* A promise is not taken back, and nothing is recorded of an unlinked file. */
+static int record(struct vfs *v, struct inode *i, struct writeback *wb,
+		  enum journal_state state, bool durable, const char *why)
+{
+	begin_record(v, i);
+	int err = write_record(v, i, wb, state, durable, why);
+	end_record(v, i);
+	return err;
+}
+
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	mutex_lock(&v->lock);
-	bool promised = i->journalled_owed && v->config.journal_close;
-	bool done = i->unlinked ||
-		    (i->journalled && (i->journalled_bytes || promised));
+	bool done = i->unlinked || (i->journalled && i->journalled_bytes) ||
+		    is_promised_locked(v, i);
 	mutex_unlock(&v->lock);
 	if (!done && record(v, i, wb, JOURNAL_OPEN, false, NULL))
 		log_warn("vfs", "the journal cannot be written");
@@ -294,30 +330,36 @@ void inode_make_durable(struct vfs *v, struct inode *i)
 	writeback_put(wb);
 }
 
+/* If R2 has it all, or all is to go, nothing is left to be recovered; else the
+ * rest is to replace what R2 has now. Who changes the content after the look at
+ * it finds no record, and writes one when this has ended. */
+static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb,
+		      bool all)
+{
+	begin_record(v, i);
+	mutex_lock(&v->lock);
+	bool was = i->journalled;
+	i->journalled = false;
+	mutex_unlock(&v->lock);
+	bool rest = was && !all && writeback_dirty(wb);
+	if (rest)
+		writeback_rerecord(wb);
+	else if (was)
+		writeback_unrecord(wb);
+	mutex_lock(&v->lock);
+	i->journalled = rest;
+	i->journalled_owed &= rest;
+	mutex_unlock(&v->lock);
+	end_record(v, i);
+}
+
 void inode_unjournal(struct vfs *v, struct inode *i)
 {
 	struct writeback *wb = inode_staged(v, i);
 
-	mutex_lock(&v->lock);
-	bool drop = i->journalled && wb;
-	i->journalled = false;
-	mutex_unlock(&v->lock);
-	if (drop)
-		writeback_unrecord(wb);
+	if (wb)
+		unjournal(v, i, wb, true);
 	writeback_put(wb);
-}
-
-/* If R2 has it all, nothing is left to be recovered; else the rest is to
- * replace what R2 has now. */
-static void stored_by_now(struct vfs *v, struct inode *i, struct writeback *wb)
-{
-	mutex_lock(&v->lock);
-	bool journalled = i->journalled;
-	mutex_unlock(&v->lock);
-	if (journalled && writeback_dirty(wb))
-		writeback_rerecord(wb);
-	else
-		inode_unjournal(v, i);
 }
 
 /* The name is R2's again: to be asked for if an object may be there. */
@@ -537,7 +579,7 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	if (err && err != -EAGAIN && !failure_note(v, ctx, i, wb, err, r.why))
 		err = 0;
 	if (!err)
-		stored_by_now(v, i, wb);
+		unjournal(v, i, wb, false);
 	writeback_put(wb);
 	return err;
 }

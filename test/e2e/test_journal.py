@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import subprocess
+import threading
 import time
 import unittest
 
@@ -182,6 +183,37 @@ class RefusedWhileOpen(Journal):
         self.server.faults("")
         wait_until(lambda: self.keys() == ["f"])
         self.assertEqual(self.body("f"), b"content")
+
+
+class AtOnce(Journal):
+    """Close, and what is done to the name at the same moment."""
+
+    def closed_during(self, m, name, fn):
+        f = open(f"{m.path}/{name}", "wb", buffering=0)
+        f.write(b"x" * 1000)
+        t = threading.Thread(target=f.close)
+        t.start()
+        fn(f"{m.path}/{name}")
+        t.join()
+
+    def test_a_rename_keeps_the_promise(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=drop")
+        for n in range(60):
+            self.closed_during(m, f"a{n}",
+                               lambda a: os.rename(a, a.replace("a", "b")))
+        found = {(e[4], e[1]) for e in self.entries(m)}
+        self.server.faults("")
+        self.assertEqual(found, {(f"b{n}", "owed") for n in range(60)})
+
+    def test_what_was_unlinked_is_not_recorded(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=drop")
+        for n in range(200):
+            self.closed_during(m, "f", os.unlink)
+        entries = self.entries(m)
+        self.server.faults("")
+        self.assertEqual(entries, [])
 
 
 class Attributes(Journal):
