@@ -3,7 +3,9 @@
  *
  * Uploads that were owed go on under their names. Files that were open when
  * the daemon died were promised to nobody, and finishing them could put half
- * a file into the bucket; they are kept for the person who asks.
+ * a file into the bucket; they are kept for the person who asks. So are, of
+ * several that are owed under one name, all but the one recorded last: the
+ * daemon died while one took the other's place.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +17,18 @@
 #include "vfs/removal.h"
 #include "vfs/write.h"
 
+struct owed_entry {
+	uint64_t id;
+	char *key;
+	int64_t changed_ns;
+};
+
 struct resume {
 	struct vfs *v;
 	struct stage *stage;
 	unsigned owed, kept;
+	struct owed_entry *entries;
+	size_t n;
 };
 
 struct inode *key_walk(struct vfs *v, char *key, char **name)
@@ -150,7 +160,7 @@ static bool nothing_to_keep(const struct journal_rec *rec)
 	       rec->base_len == rec->base_size;
 }
 
-static void keep(struct resume *r, uint64_t id)
+static void keep(struct resume *r, uint64_t id, const char *why)
 {
 	struct journal_rec rec;
 	struct staged *staged;
@@ -167,7 +177,7 @@ static void keep(struct resume *r, uint64_t id)
 		return;
 	}
 	rec.state = JOURNAL_FAILED;
-	rec.why = xstrdup("the mount ended before the file was closed");
+	rec.why = xstrdup(why);
 	if (staged_save(staged, &rec, true))
 		log_warn("vfs", "the journal cannot be written");
 	journal_release(&rec);
@@ -179,25 +189,54 @@ static void resume_one(uint64_t id, void *arg)
 	struct resume *r = arg;
 	struct journal_rec rec;
 	int err = stage_read_record(r->stage, id, &rec);
-	enum journal_state state = rec.state;
 
-	journal_release(&rec);
 	if (err) {
 		log_error("vfs", "journal entry %llu is damaged: %s",
 			  (unsigned long long)id, strerror(-err));
 		r->kept++;
-	} else if (state == JOURNAL_OWED) {
-		err = take_up(r, id);
-		if (err)
-			log_error("vfs", "journal entry %llu is left: %s",
-				  (unsigned long long)id, strerror(-err));
-		r->owed += !err;
-		r->kept += !!err;
-	} else if (state == JOURNAL_OPEN) {
-		keep(r, id);
+	} else if (rec.state == JOURNAL_OWED) {
+		r->entries =
+			xrealloc(r->entries, (r->n + 1) * sizeof(*r->entries));
+		r->entries[r->n++] = (struct owed_entry){ id, xstrdup(rec.key),
+							  rec.changed_ns };
+	} else if (rec.state == JOURNAL_OPEN) {
+		keep(r, id, "the mount ended before the file was closed");
 	} else {
 		r->kept++;
 	}
+	journal_release(&rec);
+}
+
+static int in_order(const void *a, const void *b)
+{
+	const struct owed_entry *x = a, *y = b;
+	int by_key = strcmp(x->key, y->key);
+
+	if (by_key)
+		return by_key;
+	return (x->changed_ns > y->changed_ns) -
+	       (x->changed_ns < y->changed_ns);
+}
+
+static void resume_owed(struct resume *r)
+{
+	if (r->n)
+		qsort(r->entries, r->n, sizeof(*r->entries), in_order);
+	for (size_t k = 0; k < r->n; k++) {
+		struct owed_entry *e = &r->entries[k];
+		bool last = k + 1 == r->n || strcmp(e->key, e[1].key) != 0;
+		int err = last ? take_up(r, e->id) : 0;
+
+		if (!last)
+			keep(r, e->id, "a newer version took its place");
+		if (err)
+			log_error("vfs", "journal entry %llu is left: %s",
+				  (unsigned long long)e->id, strerror(-err));
+		r->owed += last && !err;
+		r->kept += !!err;
+		free(e->key);
+	}
+	free(r->entries);
 }
 
 static void forget_folder(struct vfs *v, const char *of)
@@ -298,6 +337,7 @@ int vfs_resume(struct vfs *v)
 				      &r);
 	if (!err)
 		err = stage_each(r.stage, resume_one, &r);
+	resume_owed(&r);
 	if (r.owed)
 		log_info("vfs", "%u uploads of an earlier run go on", r.owed);
 	if (r.kept)

@@ -135,6 +135,31 @@ class Resumed(Journal):
         self.assertEqual(self.entries(m), [])
         self.assertEqual(self.body("f"), b"second")
 
+    def test_of_two_versions_the_newer_is_stored(self):
+        for first, second in (("f", "g"), ("g", "f")):
+            with self.subTest(first):
+                m = self.mount("--writeback")
+                self.server.faults("op=PUT action=drop")
+                for name in (first, second):
+                    self.write(m, name, f"of {name}")
+                (entry,) = [e for e in self.entries(m) if e[4] == "f"]
+                stage = os.path.dirname(
+                    glob.glob(f"{m.cache}/**/*.rec", recursive=True)[0])
+                name = f"{stage}/{int(entry[0]):016x}"
+                saved = {p: open(p, "rb").read()
+                         for p in (name, name + ".rec")}
+                os.rename(f"{m.path}/g", f"{m.path}/f")
+                m.crash()
+                for path, content in saved.items():
+                    with open(path, "wb") as f:
+                        f.write(content)
+                self.server.faults("")
+                m.start()
+                self.settled(m)
+                self.assertEqual(self.body("f"), b"of g")
+                self.assertTrue(self.failed(m, "f"))
+                m.unmount()
+
 
 class RefusedWhileOpen(Journal):
     """What R2 refuses of a file that is still being written."""
