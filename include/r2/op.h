@@ -116,7 +116,7 @@ struct op {
 	uint64_t unheard_ns; /* by which the deadline is put off once the
 			      * server answers */
 	bool creds_tried, skew_tried, encoding_tried;
-	bool wrong_answer; /* refused in on_head: see why */
+	bool wrong_answer; /* refused by us: see why */
 	bool maybe_done; /* a write the server may have done unheard */
 	enum op_question question;
 	int refused; /* what the write is answered if it was not ours */

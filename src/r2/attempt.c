@@ -104,9 +104,10 @@ static struct verdict judge(struct op *op)
 			op->variant.any_encoding = true;
 			return again;
 		}
-		return (struct verdict){ -EBADMSG, op->tries < 3 ?
-							   RETRY_BACKOFF :
-							   RETRY_NO };
+		return (struct verdict){ -EBADMSG,
+					 op->tries < 3 && !op->body.failed ?
+						 RETRY_BACKOFF :
+						 RETRY_NO };
 	}
 	if (h->error)
 		return judge_transport(op);

@@ -241,15 +241,24 @@ int op_on_head(struct http_req *http)
 	return check_get(op);
 }
 
+/* What is too long is cut, as of a complaint the status says enough and a write
+ * may have been done; but no listing is brought in vain three times. */
+static int keep_text(struct op *op, const void *data, size_t n)
+{
+	buf_add(&op->body, data, n);
+	if (op->body.failed && op->flight->http.status < 300 &&
+	    !op_is_write(op->req))
+		return refuse(op, "the answer is longer than any of R2");
+	return 0;
+}
+
 int op_on_body(struct http_req *http, const void *data, size_t n)
 {
 	struct op *op = ((struct flight *)http->arg)->op;
 	struct store_req *req = op->req;
 
-	if (op->expect == UINT64_MAX) {
-		buf_add(&op->body, data, n);
-		return op->body.failed ? -EMSGSIZE : 0;
-	}
+	if (op->expect == UINT64_MAX)
+		return keep_text(op, data, n);
 	if (http->body_received > op->expect || req->buf_len + n > req->buf_cap)
 		return refuse(op, "the server sent more bytes than announced");
 	memcpy(req->buf + req->buf_len, data, n);

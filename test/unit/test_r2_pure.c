@@ -1,4 +1,5 @@
 /* The pure parts of the R2 client: signing, encoding, XML, judging. */
+#include "base/cleanup.h"
 #include "base/rand.h"
 #include "check.h"
 #include "r2/r2.h"
@@ -166,6 +167,64 @@ static void test_bad_lists(void)
 	}
 }
 
+/* A list of n objects, the last of whose keys is of key_len bytes. */
+static struct buf make_list(unsigned n, unsigned key_len)
+{
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	buf_addstr(&b, "<ListBucketResult>");
+	for (unsigned i = 1; i <= n; i++)
+		buf_addf(&b, "<Contents><Key>%0*d</Key></Contents>",
+			 i < n ? 1 : (int)key_len, 7);
+	buf_addstr(&b, "</ListBucketResult>");
+	CHECK(!b.failed);
+	return b;
+}
+
+static int parse_made(unsigned n, unsigned key_len, unsigned *ret_n)
+{
+	struct buf b = make_list(n, key_len);
+	struct store_list l;
+	int err = xml_parse_list(b.data, b.len, &l);
+
+	*ret_n = l.n;
+	store_list_release(&l);
+	buf_release(&b);
+	return err;
+}
+
+static int parse_named(unsigned name_len)
+{
+	CLEANUP(free) char *text = xasprintf(
+		"<ListBucketResult><x%0*d/></ListBucketResult>",
+		(int)name_len - 1, 0);
+	struct store_list l;
+	int err = xml_parse_list(text, strlen(text), &l);
+
+	store_list_release(&l);
+	return err;
+}
+
+static void test_bounds(void)
+{
+	unsigned n;
+
+	CASE("xml: entries and texts have ceilings");
+	CHECK_INT(parse_made(4096, 1, &n), 0);
+	CHECK_INT(n, 4096);
+	CHECK_INT(parse_made(4097, 1, &n), -EBADMSG);
+	CHECK_INT(parse_made(2, STORE_KEY_MAX, &n), 0);
+	CHECK_INT(n, 2);
+	CHECK_INT(parse_made(2, 8192, &n), 0); /* no key: skipped */
+	CHECK_INT(n, 1);
+	CHECK_INT(parse_made(2, 8193, &n), -EBADMSG);
+
+	CASE("xml: so have the names of elements");
+	CHECK_INT(parse_named(63), 0);
+	CHECK_INT(parse_named(64), -EBADMSG);
+}
+
 static void test_errors(void)
 {
 	static const char xml[] =
@@ -315,6 +374,7 @@ int main(void)
 	test_encode();
 	test_list();
 	test_bad_lists();
+	test_bounds();
 	test_errors();
 	test_retry();
 	test_names();

@@ -404,6 +404,19 @@ static void test_waits(void)
 	"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents>" more \
 	"</ListBucketResult>"
 
+/* A good list but for its length: more than 16 MiB. */
+static char *long_page(void)
+{
+	size_t n = (16 << 20) + 1;
+	char *page = xmalloc(n + sizeof(PAGE("")));
+
+	memset(page, ' ', n);
+	memcpy(page + n, PAGE(""), sizeof(PAGE("")));
+	memcpy(page, "<!--", 4);
+	memcpy(page + n - 3, "-->", 3);
+	return page;
+}
+
 static void test_lists(void)
 {
 	static const struct fake_answer cut = { .status = 200,
@@ -422,6 +435,38 @@ static void test_lists(void)
 	CHECK_INT(fake_http_call(fake, store, &req), -EBADMSG);
 	CHECK_INT(req.list.n, 0);
 	end();
+
+	char *page = long_page();
+	struct fake_answer large[2] = { { .status = 200, .body = page } };
+
+	CASE("one that is too long is asked for once");
+	begin(large);
+	CHECK_INT(fake_http_call(fake, store, &req), -EBADMSG);
+	CHECK(strstr(req.why, "longer") != NULL);
+	CHECK_INT(req.list.n, 0);
+	store_req_release(&req);
+	end();
+
+	CASE("but an error of any length is judged by its status");
+	begin(SCRIPT({ .status = 502, .body = page },
+		     { .status = 200, .body = PAGE("") }));
+	CHECK_INT(fake_http_call(fake, store, &req), 0);
+	store_req_release(&req);
+	end();
+	begin(SCRIPT({ .status = 404, .body = page }));
+	CHECK_INT(fake_http_call(fake, store, &req), -ENOENT);
+	store_req_release(&req);
+	end();
+	struct store_req put = { .op = STORE_PUT, .key = "k" };
+
+	CASE("and a write by its headers");
+	begin(SCRIPT({ .status = 200,
+		       .headers = "ETag: \"d41d8cd98f00b204e9800998ecf8427e\"",
+		       .body = page }));
+	CHECK_INT(fake_http_call(fake, store, &put), 0);
+	store_req_release(&put);
+	end();
+	free(page);
 
 	CASE("a list that gives the token it was given");
 	req.token = "t";
