@@ -317,6 +317,33 @@ static void check_headers(const char *list, bool there)
 	}
 }
 
+/* The order in which SigV4 signs: names ascending in a list like "b=1&c=2". */
+static void check_ascending(const char *list, char end, const char *stops)
+{
+	char last[256] = "", name[256];
+
+	while (*list && *list != end) {
+		size_t n = strcspn(list, stops);
+
+		snprintf(name, sizeof(name), "%.*s", (int)n, list);
+		CHECK(strcmp(last, name) < 0);
+		strcpy(last, name);
+		list += strcspn(list, (char[]){ stops[0], end, 0 });
+		list += *list == stops[0];
+	}
+}
+
+static void check_order(void)
+{
+	const char *query = strchr(fake_http_url(fake), '?');
+	const char *names = strstr(fake_http_asked(fake, "authorization"),
+				   "SignedHeaders=");
+
+	if (query)
+		check_ascending(query + 1, 0, "&=");
+	check_ascending(names + 14, ',', ";,");
+}
+
 static void test_sent(void)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(sent); i++) {
@@ -329,6 +356,7 @@ static void test_sent(void)
 			CHECK_INT(store_body_sum(store, &req.body), 0);
 		CHECK_INT(fake_http_call(fake, store, &req), 0);
 		CHECK_STR(fake_http_url(fake), sent[i].url);
+		check_order();
 		CHECK_STR(fake_http_sent(fake), sent[i].body);
 		check_headers(sent[i].headers, true);
 		check_headers(sent[i].absent, false);

@@ -16,15 +16,54 @@ static const struct creds_set example = {
 	.serial = 1,
 };
 
-/* The four GET examples and values that AWS publishes for S3. */
+#define HOST \
+	{ \
+		"host", "examplebucket.s3.amazonaws.com" \
+	}
+#define HASH(h) \
+	{ \
+		"x-amz-content-sha256", h \
+	}
+#define DATE \
+	{ \
+		"x-amz-date", "20130524T000000Z" \
+	}
+#define WELCOME \
+	"44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"
+
+/* The examples and values that AWS publishes for S3. */
 static const struct {
-	const char *path, *query, *range, *signature;
+	const char *method, *path, *query, *hash;
+	struct http_header headers[6];
+	const char *signature;
 } vectors[] = {
-	{ "/test.txt", "", "bytes=0-9",
+	{ "GET",
+	  "/test.txt",
+	  "",
+	  EMPTY,
+	  { HOST, { "range", "bytes=0-9" }, HASH(EMPTY), DATE },
 	  "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41" },
-	{ "/", "lifecycle=", NULL,
+	{ "PUT",
+	  "/test%24file.text",
+	  "",
+	  WELCOME,
+	  { { "date", "Fri, 24 May 2013 00:00:00 GMT" },
+	    HOST,
+	    HASH(WELCOME),
+	    DATE,
+	    { "x-amz-storage-class", "REDUCED_REDUNDANCY" } },
+	  "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd" },
+	{ "GET",
+	  "/",
+	  "lifecycle=",
+	  EMPTY,
+	  { HOST, HASH(EMPTY), DATE },
 	  "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543" },
-	{ "/", "max-keys=2&prefix=J", NULL,
+	{ "GET",
+	  "/",
+	  "max-keys=2&prefix=J",
+	  EMPTY,
+	  { HOST, HASH(EMPTY), DATE },
 	  "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7" },
 };
 
@@ -37,33 +76,74 @@ static void test_signatures(void)
 	sigv4_cache_init(&cache);
 	buf_init(&out, 4096);
 	for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++) {
-		struct http_header h[4];
-		unsigned n = 0;
-
-		h[n++] = (struct http_header){
-			"host", "examplebucket.s3.amazonaws.com"
-		};
-		if (vectors[i].range)
-			h[n++] = (struct http_header){ "range",
-						       vectors[i].range };
-		h[n++] = (struct http_header){ "x-amz-content-sha256", EMPTY };
-		h[n++] = (struct http_header){ "x-amz-date",
-					       "20130524T000000Z" };
-		struct sigv4_request r = { .method = "GET",
+		struct sigv4_request r = { .method = vectors[i].method,
 					   .path = vectors[i].path,
 					   .query = vectors[i].query,
 					   .region = "us-east-1",
-					   .payload_hash = EMPTY,
+					   .payload_hash = vectors[i].hash,
 					   .time_s = 1369353600,
-					   .headers = h,
-					   .nheaders = n };
+					   .headers = vectors[i].headers };
 
+		while (vectors[i].headers[r.nheaders].name)
+			r.nheaders++;
 		buf_reset(&out);
 		sigv4_authorization(&cache, &example, &r, &out);
-		CHECK(strstr(out.data, vectors[i].signature) != NULL);
+		CHECK_STR(strstr(out.data, "Signature=") + 10,
+			  vectors[i].signature);
 		CHECK(strstr(out.data, "wJalr") == NULL);
 	}
 	buf_release(&out);
+	sigv4_cache_release(&cache);
+}
+
+/* GET of the first example without its range, by one cache. */
+static void signs(struct sigv4_cache *cache, const struct creds_set *creds,
+		  const char *region, int64_t time_s, const char *signature)
+{
+	char stamp[17];
+	struct http_header h[] = { HOST, HASH(EMPTY), { "x-amz-date", stamp } };
+	struct sigv4_request r = { .method = "GET",
+				   .path = "/test.txt",
+				   .query = "",
+				   .region = region,
+				   .payload_hash = EMPTY,
+				   .time_s = time_s,
+				   .headers = h,
+				   .nheaders = 3 };
+	struct buf out;
+
+	sigv4_timestamp(time_s, stamp);
+	buf_init(&out, 4096);
+	sigv4_authorization(cache, creds, &r, &out);
+	CHECK_STR(strstr(out.data, "Signature=") + 10, signature);
+	buf_release(&out);
+}
+
+/* The values are of Python's hmac. */
+static void test_key_cache(void)
+{
+	static const char before[] = "1e98c5ba830fa9e8349232323c25ab63"
+				     "4932415f7ca326ae10efc35f3c8990e1";
+	static const char after[] = "34e37fbebb1a8127e4d28b82fa70120d"
+				    "81581aa492bd956787ee1e5149a6d09b";
+	static const char automatic[] = "6ae22dcdec2b809296d8064e10bb6add"
+					"e073672c1edf81705043539fab1c748d";
+	static const char rotated[] = "4953d6934693d7db8abc0d1af3459ec4"
+				      "a79f75af9b5a12a44a53c1c4e13cda26";
+	const int64_t midnight = 1369440000;
+	struct creds_set other = example;
+	struct sigv4_cache cache;
+
+	other.secret_access_key = "other-secret";
+	other.serial = 2;
+	CASE("sigv4: one cache over midnight, regions and secrets");
+	sigv4_cache_init(&cache);
+	for (int round = 0; round < 2; round++) {
+		signs(&cache, &example, "us-east-1", midnight - 1, before);
+		signs(&cache, &example, "us-east-1", midnight, after);
+		signs(&cache, &example, "auto", midnight, automatic);
+		signs(&cache, &other, "auto", midnight, rotated);
+	}
 	sigv4_cache_release(&cache);
 }
 
@@ -196,9 +276,9 @@ static int parse_made(unsigned n, unsigned key_len, unsigned *ret_n)
 
 static int parse_named(unsigned name_len)
 {
-	CLEANUP(free) char *text = xasprintf(
-		"<ListBucketResult><x%0*d/></ListBucketResult>",
-		(int)name_len - 1, 0);
+	CLEANUP(free)
+	char *text = xasprintf("<ListBucketResult><x%0*d/></ListBucketResult>",
+			       (int)name_len - 1, 0);
 	struct store_list l;
 	int err = xml_parse_list(text, strlen(text), &l);
 
@@ -371,6 +451,7 @@ static void test_words(void)
 int main(void)
 {
 	test_signatures();
+	test_key_cache();
 	test_encode();
 	test_list();
 	test_bad_lists();
