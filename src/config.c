@@ -57,8 +57,8 @@ static const struct option options[] = {
 	  ANY },
 	{ { "credentials", "FILE", NULL, NULL,
 	    "file of mode 600 with one line ACCESS_KEY_ID:SECRET_ACCESS_KEY; "
-	    "else the environment R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, "
-	    "R2_SESSION_TOKEN, else the AWS_* names, else "
+	    "else --profile, else the environment R2_ACCESS_KEY_ID, "
+	    "R2_SECRET_ACCESS_KEY, R2_SESSION_TOKEN, else the AWS_* names, else "
 	    "$CREDENTIALS_DIRECTORY/r2fs, else the AWS shared files" },
 	  STRING,
 	  AT(credentials),

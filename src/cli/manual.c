@@ -58,9 +58,9 @@ static const char rest[] =
 	"usage.\n"
 	".SH EXAMPLES\n"
 	".nf\n"
-	"r2fs doctor \\-\\-account\\-id ID \\-\\-credentials /etc/r2fs/key "
+	"r2fs doctor \\-\\-account\\-id ID \\-\\-credentials /etc/r2fs.key "
 	"my\\-bucket\n"
-	"r2fs mount \\-\\-account\\-id ID \\-\\-credentials /etc/r2fs/key "
+	"r2fs mount \\-\\-account\\-id ID \\-\\-credentials /etc/r2fs.key "
 	"my\\-bucket /mnt/r2\n"
 	"r2fs stats /mnt/r2\n"
 	"r2fs umount /mnt/r2\n"
@@ -90,7 +90,7 @@ static const char mount_page[] =
 	"A line of /etc/fstab:\n"
 	".PP\n.nf\n"
 	"my\\-bucket /mnt/r2 r2fs _netdev,nofail,allow_other,account_id=ID,"
-	"credentials=/etc/r2fs/key 0 0\n"
+	"credentials=/etc/r2fs.key 0 0\n"
 	".fi\n"
 	".SH OPTIONS\n";
 
