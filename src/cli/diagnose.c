@@ -31,9 +31,9 @@ static const struct {
 	  "this machine's clock is off by more than 15 minutes: set it "
 	  "(timedatectl set-ntp true)" },
 	{ 401, 0, NULL,
-	  "R2 does not know this access key id: check the key, whether the "
-	  "token was revoked, and that it belongs to this account; a new token "
-	  "may take a minute" },
+	  "R2 does not know this access key id, or not without its session "
+	  "token: check both, whether the API token was revoked, and that it "
+	  "belongs to this account; a new one may take a minute" },
 	{ 403, 0, NULL,
 	  "the token may not list this bucket: check the bucket's name, the "
 	  "token's permission (Object Read), which buckets it covers, and "

@@ -14,7 +14,6 @@ from signing import Signer
 harness.R2SIM = os.environ.get("R2FS_SIM", harness.R2SIM)
 
 LIMIT = os.path.join(harness.BUILD, "test/bench/bench-limit")
-TLS = os.path.join(harness.BUILD, "test/bench/bench-tls")
 CONNECTIONS = 64 # what r2fs uses unless told otherwise
 CLASS_A, CLASS_B = 4.50e-6, 0.36e-6 # dollars a request
 HUGE = 4096 * MIB
@@ -48,24 +47,13 @@ class Server(harness.Server):
     @contextlib.contextmanager
     def tls(self):
         """While it lasts, the endpoint is one of https."""
-        cert, key = (os.path.join(self.dir, n) for n in ("cert", "key"))
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-             "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key,
-             "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
-             "subjectAltName=IP:127.0.0.1"],
-            check=True, capture_output=True, timeout=60)
-        p = subprocess.Popen([TLS, cert, key, str(self.port)], text=True,
-                             stdout=subprocess.PIPE, start_new_session=True)
-        try:
-            port = int(p.stdout.readline().split()[1])
-            self.public, self.ca = f"https://127.0.0.1:{port}", cert
-            yield
-        finally:
-            self.ca = None
-            p.kill()
-            p.wait(20)
-            p.stdout.close()
+        cert, key = harness.certificate(self.dir)
+        with harness.tls(self.port, cert, key) as self.public:
+            self.ca = cert
+            try:
+                yield
+            finally:
+                self.ca = None
 
     @property
     def mounted_endpoint(self):

@@ -12,6 +12,7 @@ Environment:
 """
 
 import argparse
+import contextlib
 import glob
 import json
 import os
@@ -30,6 +31,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("R2FS_BUILD", os.path.join(HERE, "../../build"))
 R2FS = os.path.join(BUILD, "src/r2fs")
 R2SIM = os.path.join(BUILD, "test/r2sim/r2sim")
+TLS = os.path.join(BUILD, "test/bench/bench-tls")
 KEY = "0123456789abcdef0123456789abcdef"
 SECRET = "e2e-secret-0123456789"
 BUCKET = "bucket"
@@ -49,6 +51,29 @@ def run(*argv, timeout=60, check=True, env=None, **kw):
     if check and p.returncode != 0:
         raise AssertionError(f"{argv}: {p.returncode}\n{p.stdout}{p.stderr}")
     return p
+
+
+def certificate(folder, name="IP:127.0.0.1"):
+    """One for that name which nobody has signed, and its key: two paths."""
+    cert, key = (os.path.join(folder, n) for n in ("cert", "key"))
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+        "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out",
+        cert, "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+        f"subjectAltName={name}")
+    return cert, key
+
+
+@contextlib.contextmanager
+def tls(port, cert, key):
+    """While it lasts, there is an endpoint of https before that port."""
+    p = subprocess.Popen([TLS, cert, key, str(port)], text=True,
+                         stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        yield f"https://127.0.0.1:{int(p.stdout.readline().split()[1])}"
+    finally:
+        p.kill()
+        p.wait(20)
+        p.stdout.close()
 
 
 class Server:
@@ -193,7 +218,7 @@ class Mount:
                      "--log-file", self.log, *MORE, *options, bucket, self.path]
         self.most_memory = memory_limit(self.argv)
         self.mounted = False
-        self.foreground = None
+        self.foreground = self.pid = None
 
     def start(self):
         if RUNNER:
@@ -246,6 +271,8 @@ class Mount:
         has mapped (the metadata cache), which the kernel takes back when it
         needs them: VmHWM - RssFile, and RssAnon + RssShmem of now."""
         kib = {}
+        if not os.path.exists(f"/proc/{self.pid}"):
+            return 0
         with open(f"/proc/{self.pid}/status") as f:
             for line in f:
                 name, value = line.split(":", 1)
@@ -262,7 +289,7 @@ class Mount:
         if not self.mounted:
             return
         self.mounted = False
-        used = self.memory() if os.path.exists(f"/proc/{self.pid}") else 0
+        used = self.memory()
         try:
             run(R2FS, "umount", self.path, timeout=90)
         except Exception:
@@ -381,7 +408,7 @@ class Case(unittest.TestCase):
             except Exception as e:  # the other mounts must be stopped too
                 problems.append(str(e))
             expected = getattr(m, "expected_errors", False)
-            for word in ("BUG",) if expected else ("BUG", " ERROR "):
+            for word in ("BUG at",) if expected else ("BUG at", " ERROR "):
                 if word in getattr(m, "log_text", ""):
                     problems.append(m.log_text[-4000:])
             if getattr(m, "found", ""):

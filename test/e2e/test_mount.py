@@ -1,6 +1,5 @@
 """Starting, stopping, and being told why not."""
 
-import contextlib
 import errno
 import json
 import os
@@ -11,10 +10,8 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BUCKET, BUILD, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, \
-    run, wait_until
-
-TLS = os.path.join(BUILD, "test/bench/bench-tls")
+from harness import BUCKET, CLEAN_ENV, Case, KEY, Mount, R2FS, SECRET, \
+    Server, certificate, run, tls, wait_until
 
 
 class Mounting(Case):
@@ -127,33 +124,6 @@ class Mounting(Case):
             with self.subTest(action=action):
                 self.server.faults("op=LIST action=" + action)
                 self.refused(*words, options=("--deadline", "1"))
-
-    @contextlib.contextmanager
-    def tls(self):
-        """A port that speaks TLS as "localhost", and its certificate."""
-        with tempfile.TemporaryDirectory() as d:
-            cert, key = d + "/cert", d + "/key"
-            run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
-                "-subj", "/CN=localhost", "-addext",
-                "subjectAltName=DNS:localhost", "-days", "2", "-keyout", key,
-                "-out", cert)
-            with subprocess.Popen([TLS, cert, key, str(self.server.port)],
-                                  stdout=subprocess.PIPE, text=True) as p:
-                yield int(p.stdout.readline().split()[1]), cert
-                p.kill()
-
-    @unittest.skipUnless(os.path.exists(TLS), "bench-tls is not built")
-    def test_tls(self):
-        with self.tls() as (port, cert):
-            good = f"https://localhost:{port}"
-            self.refused("TLS failed", "--ca-bundle", endpoint=good)
-            self.refused("TLS failed", options=("--ca-bundle", cert),
-                         endpoint=f"https://127.0.0.1:{port}")
-            self.refused("TLS failed", endpoint="https://127.0.0.1:" +
-                         str(self.server.port))
-            m = self.mount("--ca-bundle", cert, endpoint=good)
-            self.assertEqual(os.listdir(m.path), [])
-            m.unmount()
 
     def in_other_dev(self, device, *argv):
         """With a /dev of its own, where this makes /dev/fuse."""
@@ -280,6 +250,23 @@ class Mounting(Case):
         m.stop()
         self.assertNotIn(SECRET, m.log_text)
 
+    def test_a_certificate_must_be_trusted_and_fit(self):
+        self.server.put("x", b"1")
+        with tempfile.TemporaryDirectory() as d:
+            cert, key = certificate(d)
+            with tls(self.server.port, cert, key) as endpoint:
+                self.refused("TLS failed", "certificate", "--ca-bundle",
+                             endpoint=endpoint)
+                m = self.mount("--ca-bundle", cert, endpoint=endpoint)
+                self.assertEqual(m.read("x"), b"1")
+            for other in ("DNS:localhost", "IP:127.0.0.2"):
+                cert, key = certificate(d, other)
+                with tls(self.server.port, cert, key) as endpoint:
+                    self.refused("TLS failed", "127.0.0.1", endpoint=endpoint,
+                                 options=("--ca-bundle", cert))
+        self.refused("TLS failed", endpoint="https://127.0.0.1:" +
+                     str(self.server.port))
+
     def test_doctor(self):
         m = Mount(self.server)
         argv = [R2FS, "doctor", "--endpoint", self.server.endpoint,
@@ -332,6 +319,63 @@ class Mounting(Case):
             run("sleep", "0.05")
         self.assertFalse(os.path.ismount(m.path))
         m.mounted = False
+
+
+class SessionTokens(Case):
+    """Temporary credentials: the token is asked for with the key."""
+
+    TOKEN = "session-token-0123456789+/=="
+
+    def make_server(self):
+        d = tempfile.TemporaryDirectory()
+        self.addCleanup(d.cleanup)
+        path = os.path.join(d.name, "token")
+        with open(path, "w") as f:
+            f.write(self.TOKEN)
+        return Server("--session-token-file", path, "--synthetic",
+                      f"{BUCKET}:d/:1:100")
+
+    def works(self, m):
+        self.assertEqual(os.listdir(f"{m.path}/d"), ["f00000000"])
+        self.assertEqual(len(m.read("d/f00000000")), 100)
+        with open(f"{m.path}/new", "wb") as f:
+            f.write(b"written")
+        m.stop()
+        self.assertNotIn(self.TOKEN, m.log_text)
+
+    def credentials(self, m, *lines):
+        with open(m.creds, "w") as f:
+            f.write("\n".join((f"access_key_id = {KEY}",
+                               f"secret_access_key = {SECRET}", *lines, "")))
+
+    def prepare(self):
+        m = Mount(self.server, "--log-level", "debug")
+        self.mounts.append(m)
+        return m
+
+    def test_of_a_file(self):
+        m = self.prepare()
+        self.credentials(m, f"session_token = {self.TOKEN}")
+        self.works(m.start())
+
+    def test_of_the_environment(self):
+        m = self.prepare()
+        i = m.argv.index("--credentials")
+        del m.argv[i:i + 2]
+        environment = dict(m.env(), R2_ACCESS_KEY_ID=KEY,
+                           R2_SECRET_ACCESS_KEY=SECRET,
+                           R2_SESSION_TOKEN=self.TOKEN)
+        m.env = lambda: environment
+        self.works(m.start())
+
+    def test_without_or_a_wrong_one(self):
+        m = self.prepare()
+        for lines in (), ("session_token = wrong",):
+            self.credentials(m, *lines)
+            p = run(*m.argv, check=False)
+            self.assertEqual(p.returncode, 1)
+            self.assertIn("not without its session token", p.stderr)
+            self.assertFalse(os.path.ismount(m.path))
 
 
 if __name__ == "__main__":
