@@ -40,7 +40,7 @@
 			BUG("broken invariant: %s", #cond); \
 	} while (0)
 
-/* Prints "r2fs: BUG at FILE:LINE: ..." to stderr and aborts. */
+/* Logs "r2fs: BUG at FILE:LINE: ..." and aborts. */
 _Noreturn void bug_at(const char *file, int line, const char *fmt, ...)
 	PRINTF(3, 4);
 

@@ -10,15 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 void bug_at(const char *file, int line, const char *fmt, ...)
 {
+	char text[1024];
 	va_list ap;
 
-	fprintf(stderr, "r2fs: BUG at %s:%d: ", file, line);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	log_error("r2fs", "BUG at %s:%d: %s", file, line, text);
 	abort();
 }
 

@@ -1,4 +1,6 @@
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -286,6 +288,32 @@ static void test_log(void)
 	unlink(path);
 }
 
+static void test_bug(void)
+{
+	char path[] = "/tmp/r2fs-log-XXXXXX", text[4096];
+	int fd = mkstemp(path), status = 0;
+	ssize_t n;
+	pid_t child;
+
+	CASE("a broken invariant is in the log, and the end");
+	child = fork();
+	if (child == 0) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+		if (log_open(path, LOG_LEVEL_ERROR) == 0)
+			BUG("%d is no answer", 42);
+		_exit(1);
+	}
+	CHECK_INT(waitpid(child, &status, 0), child);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = 0;
+	CHECK(strstr(text, " ERROR r2fs: BUG at "));
+	CHECK(strstr(text, "test_base.c:"));
+	CHECK(strstr(text, ": 42 is no answer\n"));
+	close(fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	test_buf();
@@ -298,5 +326,6 @@ int main(void)
 	test_seams();
 	test_fsio();
 	test_log();
+	test_bug();
 	return check_done();
 }
