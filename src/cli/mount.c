@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -37,11 +38,13 @@ static void make_absolute(char **path)
 static int check_mountpoint(struct config *c, const char *path, char *why,
 			    size_t why_len)
 {
+	struct statfs fs;
 	struct stat st;
 	struct buf answer;
 	int err;
 
-	if (stat(path, &st)) {
+	/* stat may be the kernel's memory of a daemon that is gone */
+	if (stat(path, &st) || statfs(path, &fs)) {
 		err = errno;
 		if (err == ENOTCONN || err == ECONNABORTED)
 			snprintf(why, why_len,

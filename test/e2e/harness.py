@@ -271,7 +271,7 @@ class Mount:
         has mapped (the metadata cache), which the kernel takes back when it
         needs them: VmHWM - RssFile, and RssAnon + RssShmem of now."""
         kib = {}
-        if not os.path.exists(f"/proc/{self.pid}"):
+        if self.ended():
             return 0
         with open(f"/proc/{self.pid}/status") as f:
             for line in f:
@@ -309,15 +309,23 @@ class Mount:
             raise AssertionError(f"the daemon ended with {status}\n"
                                  + self.output()[-8000:])
 
+    def ended(self):
+        """Whether there is no daemon (any more)."""
+        return (self.foreground is not None and
+                self.foreground.poll() is not None or
+                not os.path.exists(f"/proc/{self.pid}"))
+
+    def kill(self):
+        """kill -9; the mount is dead then, but there."""
+        os.kill(self.pid, signal.SIGKILL)
+        wait_until(self.ended)
+        self.foreground = None
+        self.mounted = False
+
     def crash(self):
         """kill -9, and the dead mount out of the way."""
-        os.kill(self.pid, signal.SIGKILL)
-        if self.foreground:
-            self.foreground.wait(20)
-            self.foreground = None
-        wait_until(lambda: not os.path.exists(f"/proc/{self.pid}"))
+        self.kill()
         self.detach()
-        self.mounted = False
 
     def detach(self):
         subprocess.run(["umount", "-l", self.path], timeout=20)
