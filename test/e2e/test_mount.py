@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import re
 import resource
@@ -76,6 +77,55 @@ class Mounting(Case):
         latency = m.stats()["requests"]["LIST"]
         self.assertLessEqual(latency["p50_us"], latency["p99_us"])
         self.assertGreater(latency["p50_us"], 0)
+
+    def read_by_64k(self, path):
+        """Past what the kernel has, and without its reading ahead."""
+        n = 0
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, 65536)
+        while got := os.preadv(fd, [buffer], n):
+            n += got
+        os.close(fd)
+        return n
+
+    def test_what_stats_count(self):
+        size, ms = 768 << 10, 40 # of one GET each
+        for name in "ab":
+            self.server.put(f"d/{name}", os.urandom(size))
+        m = self.mount("--metadata-ttl", "indefinite")
+        before = m.stats()
+        self.server.latency(ms)
+        for name in "ab":
+            self.assertEqual(self.read_by_64k(f"{m.path}/d/{name}"), size)
+        cold = m.stats()
+
+        def grown(new, old, part, *names):
+            return tuple(new[part][n] - old[part][n] for n in names)
+
+        self.assertEqual(grown(cold, before, "reads", "bytes",
+                               "fetched_bytes"), (2 * size, 2 * size))
+        self.assertEqual(grown(cold, before, "requests", "class_a", "class_b",
+                               "retries", "failures", "bytes_out"),
+                         (0, 2, 0, 0, 0))
+        self.assertEqual(grown(cold, before, "cache", "data_bytes",
+                               "evicted_bytes"), (2 * size, 0))
+        self.assertGreaterEqual(cold["requests"]["bytes_in"] -
+                                before["requests"]["bytes_in"], 2 * size)
+        get = cold["requests"]["GET"]
+        self.assertEqual((get["sent"], get["finished"]), (2, 2))
+        self.assertLessEqual(ms * 1000, get["p50_us"])
+        self.assertLessEqual(get["p50_us"], get["p99_us"])
+        self.assertLessEqual(get["p99_us"], get["max_us"])
+        self.assertLessEqual(ms * 1000, get["mean_us"])
+        self.assertLessEqual(get["mean_us"], get["max_us"])
+        for name in "ab":
+            self.assertEqual(self.read_by_64k(f"{m.path}/d/{name}"), size)
+        warm = m.stats()
+        self.assertEqual(warm["requests"], cold["requests"])
+        if not warm["mount"]["passthrough"]: # the kernel reads by itself
+            self.assertEqual(grown(warm, cold, "reads", "count", "bytes",
+                                   "hit_bytes", "fetches", "fetched_bytes"),
+                             (2 * size // 65536, 2 * size, 2 * size, 0, 0))
 
     def test_umount_of_a_daemon_that_nobody_reaps(self):
         m = Mount(self.server)
