@@ -20,7 +20,6 @@ def read(path):
         return f.read()
 
 
-
 class SlowLink(Case):
     """All connections together bring 2 MB a second."""
 
@@ -43,8 +42,9 @@ class SlowLink(Case):
 
 class Faulty(Case):
     """Each step takes a file of its own, so that it begins cold. The files
-    lie in folders that are not listed when the mount starts, and looking one
-    up does not list them: of a large file the first GET brings a part."""
+    lie in folders that are not listed when the mount starts, looking one up
+    does not list them (of a large file the first GET brings a part), and none
+    is brought before it is asked for."""
 
     def setUp(self):
         super().setUp()
@@ -56,6 +56,9 @@ class Faulty(Case):
                 name = f"{size}-{i}/file"
                 self.server.put(name, self.bodies[size])
                 self.unused[size].append(name)
+
+    def mount(self, *options):
+        return super().mount("--ahead-files", "0", *options)
 
     def fresh(self, size):
         return self.unused[size].pop()
