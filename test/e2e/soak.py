@@ -54,7 +54,7 @@ class Round(Case):
     def work(self, k, m):
         r = random.Random(f"{self.seed} {k}")
         mine = World(os.path.join(m.path, f"w{k}"))
-        theirs = World(os.path.join(self.local, f"w{k}"))
+        theirs = World(os.path.join(self.local, f"w{k}"), os.O_DIRECT)
         history = []
         try:
             for step in range(STEPS):
