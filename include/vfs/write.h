@@ -240,6 +240,15 @@ void name_displaced(struct vfs *v, struct inode *i, bool gone);
  * up, *name is its last component. NULL: the key is none of this mount. */
 struct inode *key_walk(struct vfs *v, char *key, char **name);
 
+/* Parts of a file that will not be finished: R2 bills them for a week. */
+void upload_abort(struct vfs *v, struct journal_rec *rec);
+
+/* ---- rekey.c ---- */
+
+/* What the journal has of files and folders below `from` is of `to` now. While
+ * no file is open: before the first request. */
+MUST_CHECK int journal_moved(struct vfs *v, const char *from, const char *to);
+
 /* ---- rename.c ---- */
 
 struct moved_inode {

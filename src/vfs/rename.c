@@ -461,22 +461,13 @@ static int move_folder(struct vfs *v, const struct vfs_ctx *ctx,
 		       struct inode *i, const struct side *from,
 		       const struct side *to)
 {
-	struct stage *stage = writebacks_stage(v->config.writebacks);
 	bool again = was_stopped(v, from, to);
 	const struct move m = { .from = from->key,
 				.to = to->key,
 				.dir = i,
 				.fresh = !again && !to->exists };
-	const struct journal_rec rec = { .state = JOURNAL_OWED,
-					 .key = (char *)to->key,
-					 .base_key = (char *)from->key };
-	uint64_t note = stage_new_id(stage);
-	int err = stage_note(stage, STAGE_MOVE, note, &rec, true);
+	int err = move_keys(v, ctx, &m);
 
-	if (err)
-		return err;
-	err = move_keys(v, ctx, &m);
-	stage_note_done(stage, STAGE_MOVE, note);
 	if (err) {
 		if (!again)
 			note_stopped(v, from, to);
@@ -496,6 +487,11 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 		      struct side *from, struct side *to)
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
+	struct stage *stage = writebacks_stage(v->config.writebacks);
+	const struct journal_rec rec = { .state = JOURNAL_OWED,
+					 .key = to->key,
+					 .base_key = from->key };
+	uint64_t note = stage_new_id(stage);
 	int err = folder_flush(v, ctx, i);
 
 	if (!err)
@@ -514,8 +510,11 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err) {
 		err = make_keys(v, from, to);
 		if (!err)
+			err = stage_note(stage, STAGE_MOVE, note, &rec, true);
+		if (!err)
 			err = move_folder(v, ctx, i, from, to);
 		end_below(v, i, to->dir, !err);
+		stage_note_done(stage, STAGE_MOVE, note);
 	}
 	inode_put(v, i);
 	return err;

@@ -136,8 +136,7 @@ static int take_up(struct resume *r, uint64_t id)
 	return err;
 }
 
-/* Parts of a file that will not be finished: R2 bills them for a week. */
-static void abort_upload(struct vfs *v, struct journal_rec *rec)
+void upload_abort(struct vfs *v, struct journal_rec *rec)
 {
 	struct store_req req;
 
@@ -169,7 +168,7 @@ static void keep(struct resume *r, uint64_t id, const char *why)
 	if (staged_load(r->stage, id, &staged, &rec))
 		return;
 	if (rec.upload_id)
-		abort_upload(r->v, &rec);
+		upload_abort(r->v, &rec);
 	if (nothing_to_keep(&rec)) {
 		r->kept--;
 		journal_release(&rec);
@@ -316,7 +315,8 @@ static void finish_move(uint64_t id, void *arg)
 	m.to = rec.key;
 	forget_folder(r->v, m.from);
 	forget_folder(r->v, m.to);
-	if (move_keys(r->v, &ctx, &m) == 0)
+	if (move_keys(r->v, &ctx, &m) == 0 &&
+	    journal_moved(r->v, m.from, m.to) == 0)
 		stage_note_done(r->stage, STAGE_MOVE, id);
 	journal_release(&rec);
 }

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from harness import BUCKET, Case, drop_kernel_cache, run, wait_until
+from harness import BUCKET, R2FS, Case, drop_kernel_cache, run, wait_until
 
 
 class Renaming(Case):
@@ -348,6 +348,24 @@ class Crash(Folders):
         self.m.start()
         self.assertIn("the rename of p/d/ to p/e/ goes on", self.log())
         self.assert_all_moved()
+
+    def test_what_is_owed_below_moves_along(self):
+        self.fill(3, "--writeback")
+        self.write("p/d/s0/x.tmp", "closed")
+        fd = os.open(f"{self.m.path}/p/d/s0/open", os.O_CREAT | os.O_WRONLY)
+        os.write(fd, b"open")
+        self.crash("op=COPY key=*/s2/* action=delay:3000", 3)
+        with self.assertRaises(OSError):
+            os.close(fd)
+        self.m.start()
+        self.assertEqual(os.listdir(f"{self.m.path}/p"), ["e"])
+        self.assertEqual(self.m.read("p/e/s0/x.tmp"), b"closed")
+        self.assertIn("p/e/s0/open", run(
+            R2FS, "recover", "list", self.m.path).stdout)
+        self.m.unmount()
+        self.assertEqual(self.stored("p/e"),
+                         sorted([*self.names, "s0/x.tmp"]))
+        self.assertEqual(self.stored("p/d"), [])
 
     def test_in_the_second_page(self):
         self.fill(1100)
