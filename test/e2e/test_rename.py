@@ -199,6 +199,15 @@ class InParts(Renaming):
                          b"".join(self.parts[:2]) + b"END")
 
 
+    def test_chmod_whose_answer_is_lost(self):
+        self.server.faults("op=COPY count=1 action=lost")
+        os.chmod(f"{self.m.path}/d/three", 0o600)
+        with open(f"{self.m.path}/d/three", "ab") as f:
+            os.fsync(f.fileno())
+            f.write(b"+")
+        self.assertEqual(self.body("d/three"), b"".join(self.parts) + b"+")
+
+
 class Folders(Renaming):
     def fill(self, n, *options):
         self.names = [f"s{i % 3}/f{i:04}" for i in range(n)]
