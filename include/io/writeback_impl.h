@@ -51,7 +51,7 @@ struct writeback {
 	uint64_t stored_gen, stored_data_gen;
 	char *stored_key; /* NULL: never stored by us */
 	struct store_etag stored_etag;
-	bool resumed; /* an earlier run may have stored it, unheard */
+	bool resumed; /* an earlier run, or try, may have stored it, unheard */
 	bool storing; /* one store at a time */
 	bool streaming; /* a task sends parts */
 	bool hurry; /* the task shall end: a store takes over */

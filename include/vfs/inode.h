@@ -21,6 +21,7 @@
 
 struct ahead;
 struct scan;
+struct unheard;
 
 struct inode {
 	struct map_node node;
@@ -70,6 +71,7 @@ struct inode {
 			     * earlier run */
 	uint64_t local_cid; /* content id that a store of ours made last */
 	bool exclusive; /* created by O_EXCL: never over another's */
+	struct unheard *unheard; /* a store that R2 may have done, or NULL */
 	bool recording; /* the journal's record of it is being changed */
 	bool journalled; /* the journal has a record of the wb */
 	bool journalled_bytes; /* which speaks of bytes that R2 has not, */

@@ -105,7 +105,7 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 
 /* ---- in parts ---- */
 
-/* Has an earlier run perhaps stored this? The completion will tell: then it
+/* Has an earlier run, or try, perhaps stored this? The completion will tell: then it
  * finds no upload. */
 static bool may_be_ours(struct writeback *wb, const struct writeback_target *t,
 			const struct store_attr *attr)
@@ -297,6 +297,13 @@ static int enter(struct writeback *wb, const char *key,
 	return err;
 }
 
+/* May R2 have stored it all the same? */
+static bool is_unheard(int err)
+{
+	return err == -ETIMEDOUT || err == -EIO || err == -EINTR ||
+	       err == -ECANCELED || err == -EBADMSG || err == -EPROTO;
+}
+
 static void leave(struct writeback *wb, const struct writeback_target *t,
 		  const struct writeback_result *r, uint64_t gen,
 		  uint64_t data_gen, int err)
@@ -309,6 +316,8 @@ static void leave(struct writeback *wb, const struct writeback_target *t,
 		wb->stored_key = xstrdup(t->key);
 		wb->stored_etag = r->etag;
 		wb->resumed = false;
+	} else if (is_unheard(err)) {
+		wb->resumed = true;
 	}
 	wb->storing = false;
 	pace_done(wb->ws->pace, t->key, r->refused);

@@ -627,20 +627,24 @@ void name_displaced(struct vfs *v, struct inode *i, bool gone)
 	inode_put(v, i);
 }
 
-/* Is there an object at the name, as far as we know? Which version? */
+/* Is there an object at the name, as far as we know, or maybe? Which version?
+ */
 static bool in_r2(struct vfs *v, const struct meta_rec *rec,
 		  char etag[CACHE_ETAG_MAX])
 {
 	struct inode *i = inode_get(v, rec->ino);
+	bool maybe = false;
 
 	snprintf(etag, CACHE_ETAG_MAX, "%s", rec->etag);
 	if (i) {
 		mutex_lock(&v->lock);
-		snprintf(etag, CACHE_ETAG_MAX, "%s", i->etag ? i->etag : "");
+		snprintf(etag, CACHE_ETAG_MAX, "%s",
+			 i->etag && !i->unheard ? i->etag : "");
+		maybe = i->unheard;
 		mutex_unlock(&v->lock);
 		inode_put(v, i);
 	}
-	return etag[0];
+	return maybe || etag[0];
 }
 
 static int unlink_name(struct vfs *v, const struct vfs_ctx *ctx,

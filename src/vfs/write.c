@@ -1,14 +1,9 @@
 /*
  * Inodes whose content is not (only) in R2.
  *
- * A store replaces exactly the version the inode was made from. When R2 holds
- * another one, either our knowledge was old when the file was opened, or
- * somebody wrote since. The object's age tells, and for how long the file has
- * been open; the age is by the server's own clock, so that nobody's clock need
- * be right. A version older than the opening was there before us, and content that does not build on what we
- * believed may replace it as any later writer would; a newer one is a race
- * that we lost, which the writer must hear of. Of what a crash left nobody
- * knows when it was opened: any other version is taken for a newer one.
+ * Names and versions change one at a time (inode_begin); content is let go of
+ * only while nobody can change it (settling); what the journal has of it is
+ * decided and written in one step (begin_record).
  */
 #include "vfs/write.h"
 
@@ -23,8 +18,6 @@
 #include "vfs/backing.h"
 #include "vfs/key.h"
 #include "vfs/removal.h"
-
-#define NS_PER_S 1000000000ll
 
 static bool matches(const char *patterns, const char *name)
 {
@@ -146,6 +139,7 @@ static struct writeback *detach_locked(struct inode *i, bool stored)
 	i->deferred = false;
 	store_meta_release(&i->pairs);
 	store_meta_release(&i->base);
+	version_forget_locked(i);
 	i->exclusive = i->journalled = i->journalled_owed = false;
 	if (i->parent && !i->unlinked) {
 		i->parent->staged--;
@@ -444,6 +438,7 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	if (store_meta_copy(&i->base, pairs))
 		memset(&i->base, 0, sizeof(i->base));
 	i->owed_tries = 0;
+	version_forget_locked(i);
 	rec.ino = i->ino;
 	mutex_unlock(&v->lock);
 	rec.size = r->size;
@@ -452,74 +447,6 @@ static void stored(struct vfs *v, struct inode *i, const struct place *p,
 	if (meta_put(v->meta, p->parent->ino, p->name, &rec, NULL))
 		log_debug("vfs", "the cache keeps no name for now");
 	meta_rec_release(&rec);
-}
-
-/* Was the version there for all the time that the file has been changed? Both
- * times of the server are whole seconds. */
-static bool is_older_locked(const struct inode *i,
-			    const struct store_attr *attr)
-{
-	int64_t age = attr->date_ns - attr->mtime_ns;
-
-	return i->staged_ns && attr->date_ns && attr->mtime_ns &&
-	       age >= (int64_t)(clock_boot_ns() - i->staged_ns) + NS_PER_S;
-}
-
-/* We lost against another version. Was it there before the file was opened,
- * and may this content replace it? Then its ETag is the one to replace. */
-static bool was_there_before(struct vfs *v, const struct vfs_ctx *ctx,
-			     struct inode *i, const char *key)
-{
-	struct store_req req;
-	bool older = false;
-
-	store_req_init(&req, STORE_HEAD);
-	req.key = key;
-	int err = store_call(v->config.store, &req, ctx->interrupt);
-
-	mutex_lock(&v->lock);
-	if (err == -ENOENT) {
-		older = true;
-		free(i->etag);
-		i->etag = xstrdup("");
-	} else if (!err) {
-		older = is_older_locked(i, &req.attr);
-	}
-	if (!err && older) {
-		free(i->etag);
-		i->etag = xstrdup(req.attr.etag.s);
-	}
-	mutex_unlock(&v->lock);
-	store_req_release(&req);
-	return older;
-}
-
-static int store_version(struct vfs *v, const struct vfs_ctx *ctx,
-			 struct inode *i, struct writeback *wb, const char *key,
-			 const struct store_meta *pairs, uint64_t cid,
-			 struct writeback_result *r)
-{
-	char etag[CACHE_ETAG_MAX];
-	struct writeback_target t = { .key = key, .meta = pairs, .cid = cid };
-	bool exclusive;
-	int err;
-
-	mutex_lock(&v->lock);
-	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
-	exclusive = i->exclusive;
-	mutex_unlock(&v->lock);
-	t.create = !etag[0];
-	t.if_match = etag[0] ? etag : NULL;
-	err = writeback_store(wb, &t, ctx->interrupt, r);
-	if ((err != -EEXIST && err != -ESTALE) || exclusive ||
-	    writeback_builds_on(wb, key) || !was_there_before(v, ctx, i, key))
-		return err;
-	mutex_lock(&v->lock);
-	snprintf(etag, sizeof(etag), "%s", i->etag);
-	mutex_unlock(&v->lock);
-	t.create = !etag[0];
-	t.if_match = etag[0] ? etag : NULL;
-	return writeback_store(wb, &t, ctx->interrupt, r);
 }
 
 static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
@@ -547,7 +474,7 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 		err = inode_renew(v, ctx, i, key);
 	inode_pairs(v, i, &pairs);
 	if (!err)
-		err = store_version(v, ctx, i, wb, key, &pairs, cid, r);
+		err = version_store(v, ctx, i, wb, key, &pairs, cid, r);
 	if (!err && r->stored) {
 		stored(v, i, &p, r, cid, &pairs);
 		failure_over(v, i);

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -159,6 +160,94 @@ class Resumed(Journal):
                 self.assertEqual(self.body("f"), b"of g")
                 self.assertTrue(self.failed(m, "f"))
                 m.unmount()
+
+
+class Unheard(Journal):
+    """R2 does what it is asked for, and its answer does not come in time."""
+
+    def late(self, m, op="PUT", ms=4000):
+        self.server.faults(f"op={op} key=f count=1 action=delay:{ms}")
+        sent = {"PUT": "PUT", "COMPLETE": "MPU_COMPLETE"}[op]
+        return lambda: wait_until(
+            lambda: m.stats()["requests"][sent]["sent"])
+
+    def arrived(self, m):
+        wait_until(lambda: "f" in self.keys())
+        self.settled(m)
+        self.assertEqual(self.entries(m), [])
+
+    def test_written_on_meanwhile(self):
+        for there in (False, True):
+            with self.subTest(there):
+                if there:
+                    self.server.put("f", b"base")
+                m = self.mount("--writeback", "--deadline", "2")
+                on_its_way = self.late(m)
+                self.write(m, "f", "one", "a")
+                on_its_way()
+                time.sleep(2.3)
+                self.server.faults("op=PUT action=status:503")
+                self.write(m, "f", " two", "a")
+                time.sleep(2.5)
+                self.server.faults("")
+                self.settled(m)
+                self.assertEqual(self.entries(m), [])
+                want = b"base" * there + b"one two"
+                self.assertEqual(self.body("f"), want)
+                self.assertEqual(m.read("f"), want)
+                m.unmount()
+                self.s3.delete_object(Bucket=BUCKET, Key="f")
+
+    def test_fsync_again(self):
+        self.server.put("f", b"base")
+        m = self.mount("--deadline", "2")
+        self.late(m)
+        with open(f"{m.path}/f", "r+b", buffering=0) as f:
+            f.write(b"B")
+            with self.assertRaises(TimeoutError):
+                os.fsync(f.fileno())
+            wait_until(lambda: self.body("f") == b"Base")
+            os.fsync(f.fileno())
+            f.write(b"A")
+        self.assertEqual(self.body("f"), b"BAse")
+        self.assertEqual(self.entries(m), [])
+
+    def test_in_parts(self):
+        m = self.mount("--writeback", "--deadline", "2", "--part-size", "5M")
+        on_its_way = self.late(m, "COMPLETE", 13000)
+        self.write(m, "f", "x" * (40 << 20))
+        on_its_way()
+        self.server.faults("op=HEAD action=status:503")
+        wait_until(lambda: self.keys() == ["f"])
+        self.server.faults("")
+        self.arrived(m)
+        ops = self.server.stats()["ops"]
+        self.assertEqual((ops["CREATE"], ops["PART"], ops["PUT"]), (1, 8, 0))
+
+    def test_unlinked(self):
+        m = self.mount("--writeback", "--deadline", "2")
+        on_its_way = self.late(m)
+        self.write(m, "f", "one")
+        on_its_way()
+        time.sleep(2.3)
+        self.server.faults("op=PUT action=status:503")
+        wait_until(lambda: self.keys() == ["f"])
+        os.unlink(f"{m.path}/f")
+        m.unmount()
+        self.assertEqual(self.keys(), [])
+
+    def test_of_a_program_that_was_killed(self):
+        m = self.mount()
+        on_its_way = self.late(m)
+        p = subprocess.Popen([sys.executable, "-c", "import os\n"
+                              "fd = os.open('f', os.O_CREAT | os.O_WRONLY)\n"
+                              "os.write(fd, b'one')\n"
+                              "os.close(fd)"], cwd=m.path)
+        on_its_way()
+        p.kill()
+        p.wait()
+        self.arrived(m)
+        self.assertEqual(self.body("f"), b"one")
 
 
 class RefusedWhileOpen(Journal):
