@@ -92,6 +92,7 @@ struct inode {
 	bool owed;
 	bool touching; /* the uploader stores a folder's attributes */
 	int64_t owed_ns; /* monotonic: when to store */
+	int64_t owed_since_ns;
 	unsigned owed_tries;
 	struct list owed_link;
 };

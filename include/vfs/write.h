@@ -21,6 +21,9 @@
 /* --writeback: what is removed or written again at once (SQLite's journal)
  * is not sent. */
 #define OWED_JOURNAL_NS 200000000ll
+/* What was promised and is written to again waits no longer for its next
+ * close. */
+#define OWED_HELD_NS 10000000000ll
 
 /* ---- turn.c ---- */
 

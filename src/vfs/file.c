@@ -567,13 +567,17 @@ static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
 	store_meta_release(&pairs);
 }
 
-/* An owed store is put off while the file is written to again. */
-static void hold(struct vfs *v, struct inode *i)
+/* An owed store is put off while the file is written to again: until the next
+ * flush, but what was promised not for long. */
+static void put_off(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);
 	bool owed = i->owed && !i->deferred;
+	bool promised = i->journalled_owed && i->journalled_bytes;
+	if (owed && promised)
+		i->owed_ns = i->owed_since_ns + OWED_HELD_NS;
 	mutex_unlock(&v->lock);
-	if (owed)
+	if (owed && !promised)
 		inode_unowe(v, i);
 }
 
@@ -603,7 +607,7 @@ int vfs_write(struct vfs_file *f, const void *buf, size_t n, uint64_t off)
 	err = inode_stage(f->v, f->inode, false, &wb);
 	if (err)
 		return err;
-	hold(f->v, f->inode);
+	put_off(f->v, f->inode);
 	followed = backings_begin(f->v, f->inode);
 	err = writeback_write(wb, buf, n, off);
 	if (followed)

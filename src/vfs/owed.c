@@ -138,6 +138,7 @@ void inode_owe(struct vfs *v, struct inode *i, int64_t delay_ns)
 	mutex_lock(&v->lock);
 	if (!i->owed) {
 		i->owed = true;
+		i->owed_since_ns = (int64_t)clock_mono_ns();
 		i->refs++;
 		list_init(&i->owed_link);
 		list_add_tail(&v->owed, &i->owed_link);

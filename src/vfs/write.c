@@ -537,11 +537,13 @@ int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	return err;
 }
 
-/* Put off once only: who writes all the time is stored all the same. */
+/* Not put off again: who writes all the time is stored all the same. */
 static void owe_flushed(struct vfs *v, struct inode *i, bool temporary)
 {
+	int64_t soon = (int64_t)clock_mono_ns() + OWED_JOURNAL_NS;
+
 	mutex_lock(&v->lock);
-	bool owed = i->owed;
+	bool owed = i->owed && i->owed_ns <= soon;
 	mutex_unlock(&v->lock);
 	if (temporary || !owed)
 		inode_owe(v, i, temporary ? OWED_TEMP_NS : OWED_JOURNAL_NS);

@@ -299,6 +299,23 @@ class RefusedWhileOpen(Journal):
         self.assertEqual(self.body("f"), b"content")
 
 
+class HeldOpen(Journal):
+    def test_what_was_closed_does_not_wait_for_the_next_close(self):
+        m = self.mount("--writeback")
+        self.write(m, "f", "one")
+        with open(f"{m.path}/f", "r+b", buffering=0) as f:
+            f.write(b"O")
+            self.server.reset()
+            time.sleep(1)
+            self.assertEqual(self.server.stats()["ops"]["PUT"], 0)
+            wait_until(lambda: self.keys() == ["f"])
+            self.assertEqual(self.body("f"), b"One")
+            f.write(b"N")
+        m.unmount()
+        self.assertEqual(self.body("f"), b"ONe")
+        self.assertEqual(self.server.stats()["ops"]["PUT"], 2)
+
+
 class AtOnce(Journal):
     """Close, and what is done to the name at the same moment."""
 
