@@ -102,7 +102,7 @@ bool fills_pressed(struct fills *f);
 /*
  * One read. The caller fills off, len, until, done, arg and keeps the struct
  * until done, which is called exactly once: inline when the bytes are at hand,
- * else from another thread. During done() the result is either data (memory)
+ * else from another thread; in it the file may be closed. During done() the result is either data (memory)
  * or fd+fd_off; both die when done returns. got < len only at end of file.
  * Errors: -ESTALE the object changed in R2, -EINTR after fill_cancel,
  * -ETIMEDOUT, -EACCES, -EIO.
@@ -130,7 +130,7 @@ void fill_read(struct fill_file *file, struct fill_read *r);
 
 /* Ends a parked read early: done is called with -EINTR unless it already ran
  * or is running. The caller guarantees that r is alive (a lock of its own
- * against its done). */
+ * against its done), and that the file stays open. */
 void fill_cancel(struct fill_file *file, struct fill_read *r);
 
 #endif

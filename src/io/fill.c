@@ -725,6 +725,7 @@ static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 	struct start s = { .n = 0 };
 	bool stalled_once = false;
 
+	fill_ref(file); /* its last user may go when r is answered */
 	mutex_lock(&file->lock);
 	while (!take_bytes_locked(file, r)) {
 		stalled_once = true;
@@ -748,6 +749,7 @@ static void ask(struct fill_file *file, struct fill_read *r, bool stalled)
 		answer(r);
 		fetch_sweep(file);
 	}
+	file_put(file);
 }
 
 /* A hit also moves its stream on. */

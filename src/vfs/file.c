@@ -48,7 +48,8 @@ struct vfs_file {
 	bool served; /* guarded by lock: the reader may have bytes of it */
 	bool learned; /* guarded by lock: the object's metadata is known */
 	bool writable;
-	struct list old; /* versions left behind while reads are parked */
+	unsigned reads; /* guarded by lock: under way in fill */
+	struct list old; /* versions left behind while reads are under way */
 	struct user users[USERS]; /* guarded by lock */
 	unsigned nusers; /* guarded by lock; may pass USERS: then all may be */
 };
@@ -56,6 +57,7 @@ struct vfs_file {
 struct old_fill {
 	struct list link;
 	struct fill_file *fill;
+	unsigned reads; /* not 0 */
 };
 
 struct version {
@@ -277,12 +279,6 @@ void vfs_release(struct vfs_file *f)
 		return;
 	count_open(f, -1);
 	fill_close(f->fill);
-	list_for_each_safe(n, tmp, &f->old) {
-		struct old_fill *o = list_entry(n, struct old_fill, link);
-
-		fill_close(o->fill);
-		free(o);
-	}
 	inode_unused(f->v, f->inode);
 	inode_put(f->v, f->inode);
 	mutex_release(&f->lock);
@@ -291,12 +287,81 @@ void vfs_release(struct vfs_file *f)
 
 static void start_read(struct vfs_read *r);
 
-static void set_version_locked(struct vfs_file *f, const struct version *now)
+static struct old_fill *find_old_locked(struct vfs_file *f,
+					const struct fill_file *fill)
 	REQUIRES(f->lock)
 {
-	f->fill = now->fill;
+	list_for_each(n, &f->old) {
+		struct old_fill *o = list_entry(n, struct old_fill, link);
+
+		if (o->fill == fill)
+			return o;
+	}
+	return NULL;
+}
+
+/* Takes the reference of now; gives one to be closed. */
+static struct fill_file *set_version_locked(struct vfs_file *f,
+					    const struct version *now)
+	REQUIRES(f->lock)
+{
+	struct old_fill *again = find_old_locked(f, now->fill), *o;
+	struct fill_file *before = f->fill;
+
 	f->cid = now->cid;
 	f->size = now->size;
+	if (before == now->fill)
+		return before;
+	if (f->reads) {
+		o = xcalloc(1, sizeof(*o));
+		o->fill = before;
+		o->reads = f->reads;
+		list_add_tail(&f->old, &o->link);
+		before = NULL;
+	}
+	f->fill = now->fill;
+	f->reads = again ? again->reads : 0;
+	if (again) {
+		list_del(&again->link);
+		fill_close(again->fill); /* not the last */
+		free(again);
+	}
+	return before;
+}
+
+static void read_begin_locked(struct vfs_file *f, struct vfs_read *r)
+	REQUIRES(f->lock)
+{
+	r->on = f->fill;
+	f->reads += r->on != NULL;
+}
+
+/* Closes a version left behind with its last read. */
+static void read_end(struct vfs_read *r)
+{
+	struct vfs_file *f = r->file;
+	struct fill_file *last = NULL;
+	struct old_fill *o = NULL;
+
+	mutex_lock(&f->lock);
+	if (r->on && r->on == f->fill)
+		f->reads--;
+	else if (r->on)
+		o = find_old_locked(f, r->on);
+	if (o && --o->reads == 0) {
+		last = o->fill;
+		list_del(&o->link);
+		free(o);
+	}
+	r->on = NULL;
+	mutex_unlock(&f->lock);
+	fill_close(last);
+}
+
+static void answer(struct vfs_read *r)
+{
+	read_end(r);
+	r->done(r);
 }
 
 /* Runs as a task: the version the read wanted is gone. */
@@ -305,6 +370,7 @@ static void move_to_new_version(struct task *t)
 	struct vfs_read *r = container_of(t, struct vfs_read, task);
 	struct vfs_file *f = r->file;
 	const struct vfs_ctx ctx = { 0 };
+	struct fill_file *unused;
 	struct version now;
 	bool moved;
 	int err;
@@ -320,27 +386,23 @@ static void move_to_new_version(struct task *t)
 			set_doubt(f->v, f->inode, false);
 		if (err) {
 			r->fill.error = err == -ENOENT ? -ESTALE : err;
-			r->done(r);
+			answer(r);
 			return;
 		}
-		struct old_fill *o = xcalloc(1, sizeof(*o));
-
 		mutex_lock(&f->lock);
-		if (f->fill == r->on && !f->served) {
-			o->fill = f->fill;
-			set_version_locked(f, &now);
-		} else {
-			o->fill = now.fill;
-		}
-		list_add_tail(&f->old, &o->link);
+		unused = f->fill == r->on && !f->served ?
+				 set_version_locked(f, &now) :
+				 now.fill;
 		moved = f->fill != r->on;
 		mutex_unlock(&f->lock);
+		fill_close(unused);
 	}
 	if (!moved) {
 		r->fill.error = -ESTALE;
-		r->done(r);
+		answer(r);
 		return;
 	}
+	read_end(r);
 	start_read(r);
 }
 
@@ -440,25 +502,23 @@ static void read_done(struct fill_read *fr)
 	}
 	if (from && !wb && !learn(f, from))
 		fr->error = -ESTALE;
-	r->done(r);
+	answer(r);
 	writeback_put(wb);
 }
 
 /* The version our own store made takes the place of the one opened. */
 static int follow_store(struct vfs_file *f)
 {
+	struct fill_file *unused;
 	struct version now;
-	struct old_fill *o;
 	int err = open_content(f->v, f->inode, &now);
 
 	if (err)
 		return err;
-	o = xcalloc(1, sizeof(*o));
 	mutex_lock(&f->lock);
-	o->fill = f->fill;
-	set_version_locked(f, &now);
-	list_add_tail(&f->old, &o->link);
+	unused = set_version_locked(f, &now);
 	mutex_unlock(&f->lock);
+	fill_close(unused);
 	return 0;
 }
 
@@ -471,9 +531,6 @@ static void start_read(struct vfs_read *r)
 	r->fill.off = r->off;
 	r->fill.len = r->len;
 	r->fill.done = read_done;
-	mutex_lock(&f->lock);
-	r->on = NULL;
-	mutex_unlock(&f->lock);
 	r->wb = inode_staged(f->v, f->inode);
 	if (r->wb) {
 		writeback_read(r->wb, &r->fill);
@@ -488,10 +545,11 @@ static void start_read(struct vfs_read *r)
 		return;
 	}
 	mutex_lock(&f->lock);
-	r->on = f->fill;
+	read_begin_locked(f, r);
+	struct fill_file *on = r->on;
 	mutex_unlock(&f->lock);
-	if (r->on) {
-		fill_read(r->on, &r->fill);
+	if (on) {
+		fill_read(on, &r->fill);
 		return;
 	}
 	if (ends_unknown(r))
@@ -503,6 +561,9 @@ void vfs_read(struct vfs_file *f, struct vfs_read *r)
 {
 	r->file = f;
 	r->moves = 0;
+	mutex_lock(&f->lock);
+	r->on = NULL;
+	mutex_unlock(&f->lock);
 	start_read(r);
 }
 
@@ -512,9 +573,12 @@ void vfs_read_cancel(struct vfs_read *r)
 
 	mutex_lock(&r->file->lock);
 	on = r->on;
+	if (on)
+		fill_ref(on);
 	mutex_unlock(&r->file->lock);
 	if (on)
 		fill_cancel(on, &r->fill);
+	fill_close(on);
 }
 
 bool file_reads(struct vfs_file *f, struct inode **ret_inode,

@@ -7,7 +7,7 @@ import time
 import unittest
 
 import data
-from harness import BUCKET, Case, drop_kernel_cache
+from harness import BUCKET, Case, drop_kernel_cache, wait_until
 
 
 class Versions(Case):
@@ -139,6 +139,25 @@ class Versions(Case):
         time.sleep(0.2)
         with self.assertRaises(FileNotFoundError):
             open(m.path + "/f", "rb")
+
+    def test_a_handle_keeps_no_version_left_behind(self):
+        m = self.mount()
+        path = f"{m.path}/log"
+
+        def fds():
+            return sum("/data/" in os.path.realpath(f"/proc/{m.pid}/fd/{fd}")
+                       for fd in os.listdir(f"/proc/{m.pid}/fd"))
+
+        with open(path, "wb") as f:
+            f.write(b"0" * 2000)
+        with open(path, "rb", buffering=0) as reader:
+            for i in range(1, 7):
+                with open(path, "ab") as f:
+                    f.write(b"%d" % i * 2000)
+                drop_kernel_cache()
+                body = os.pread(reader.fileno(), 20000, 0)
+                self.assertEqual(body[::2000], b"0123456"[:i + 1])
+                wait_until(lambda: fds() <= 1)
 
 
 if __name__ == "__main__":
