@@ -40,6 +40,7 @@ struct journal_rec {
 	uint64_t base_size, base_len;
 	uint64_t size;
 	struct ranges ranges; /* what is in the staged file */
+	bool second; /* that is the second of its two */
 	void *blob; /* metadata pairs to store with the object */
 	uint32_t blob_len;
 	bool meta_changed; /* the base has all the bytes: only blob is owed */

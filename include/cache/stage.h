@@ -1,9 +1,9 @@
 /*
  * The folder stage/: files being written, and the journal of what is owed.
  *
- * A staged file is a sparse local file `<id>` with the set of ranges that
- * hold written bytes, its size, and what part of the object it began from
- * (the base) is still valid. Beside it lies its record `<id>.rec`
+ * A staged file is a sparse local file `<id>` (or `<id>.second`: see
+ * staged_truncate) with the set of ranges that hold written bytes, its size, and
+ * what part of the object it began from (the base) is still valid. Beside it lies its record `<id>.rec`
  * (cache/journal.h). Unlike the rest of the cache folder this is precious:
  * nothing here is removed except by staged_discard.
  *
@@ -28,9 +28,6 @@ void stage_close(struct stage *s); /* no staged file may be open */
 /* Calls fn for the id of each record found; fn may open and discard it. */
 MUST_CHECK int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg),
 			  void *arg);
-
-/* Path of the staged bytes of an id; free it. */
-char *stage_path(struct stage *s, uint64_t id);
 
 /* A new empty staged file. -ENOSPC, ... */
 MUST_CHECK int staged_create(struct stage *s, struct staged **ret);
@@ -65,6 +62,9 @@ void staged_flush_start(struct staged *f, uint64_t off, uint64_t n);
  * not beyond what is left of the base. */
 MUST_CHECK int staged_write_base(struct staged *f, const void *buf, size_t n,
 				 uint64_t off);
+/* If the record on disk owes more than that: a file made empty goes on in a
+ * second local file, so that what is owed stays whole until the next record is
+ * saved; else the record is made shorter first. */
 MUST_CHECK int staged_truncate(struct staged *f, uint64_t size);
 
 /* Zeros over [off, end), as far as the size. */
@@ -85,10 +85,18 @@ MUST_CHECK int staged_read(struct staged *f, void *buf, size_t n, uint64_t off);
 
 /*
  * Writes the record: rec as given, with ranges, size and base_len filled in
- * from the file. durable: bytes and record survive a power cut on return.
+ * from the file. durable: bytes and record survive a power cut on return, as
+ * they do anyway if the record replaced was durable.
  */
 MUST_CHECK int staged_save(struct staged *f, struct journal_rec *rec,
 			   bool durable);
+
+/* As staged_save, but what the record on disk owes stays owed: the content, of
+ * when that was promised, is kept, and the base too if rec names none. */
+MUST_CHECK int staged_save_promise(struct staged *f, struct journal_rec *rec,
+				   bool durable);
+/* Is there a record that survives a power cut? */
+bool staged_is_durable(struct staged *f);
 
 /* Removes the record only. */
 void staged_forget_record(struct staged *f);
@@ -112,6 +120,7 @@ MUST_CHECK int stage_note(struct stage *s, const char *kind, uint64_t id,
 /* Gives rec; journal_release. */
 MUST_CHECK int stage_read_note(struct stage *s, const char *kind, uint64_t id,
 			       struct journal_rec *rec);
+/* It is gone for good on return. */
 void stage_note_done(struct stage *s, const char *kind, uint64_t id);
 
 #endif

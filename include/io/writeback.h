@@ -174,7 +174,9 @@ void writeback_abort(struct writeback *wb);
  */
 MUST_CHECK int writeback_record(struct writeback *wb,
 				const struct journal_rec *rec, bool durable);
-/* The last record again, if there is one, with what R2 has by now. */
+/* The last record again, if there is one, with what R2 has by now. What it owes
+ * and R2 has not stays as it was promised, whatever was written since; once R2
+ * has it, what was written since is not owed. */
 void writeback_rerecord(struct writeback *wb);
 /* It shall survive a power cut, if it does not yet. */
 void writeback_make_durable(struct writeback *wb);

@@ -41,6 +41,7 @@ struct writeback {
 	struct cond changed;
 	unsigned refs; /* atomic */
 	bool discard; /* atomic */
+	struct mutex recording; /* one record at a time; taken before lock */
 	/* guarded by lock */
 	struct fill_file *base; /* NULL: none, or all of it is local */
 	struct fill_file *origin; /* the first base, of which the cache may have
@@ -57,8 +58,10 @@ struct writeback {
 	bool hurry; /* the task shall end: a store takes over */
 	struct multipart *mpu;
 	struct journal_rec last; /* what the journal was told last; key NULL:
-				  * it has no record */
-	bool durable; /* that record shall survive a power cut */
+				  * it has no record; changed with recording
+				  * held too */
+	uint64_t recorded_gen, recorded_data_gen; /* what it was told of */
+	bool recorded_base; /* the content has the same base since */
 	struct task task;
 	/* the streaming task's own */
 	struct store_meta stream_meta;

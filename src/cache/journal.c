@@ -74,6 +74,7 @@ void journal_encode(struct buf *out, const struct journal_rec *rec)
 	put_number(out, "base-size", rec->base_size);
 	put_number(out, "base-len", rec->base_len);
 	put_number(out, "size", rec->size);
+	put_number(out, "second", rec->second);
 	for (unsigned i = 0; i < rec->ranges.n; i++)
 		buf_addf(out, "range %llu %llu\n",
 			 (unsigned long long)rec->ranges.r[i].off,
@@ -211,6 +212,8 @@ static bool take_number(struct journal_rec *rec, const char *name, size_t len,
 		rec->base_len = x;
 	else if (is(name, len, "size"))
 		rec->size = x;
+	else if (is(name, len, "second"))
+		rec->second = x;
 	else if (is(name, len, "meta-changed"))
 		rec->meta_changed = x;
 	else if (is(name, len, "changed"))

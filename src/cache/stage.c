@@ -3,6 +3,12 @@
  * why not a database. A record is replaced by writing a new one beside it and
  * renaming, so a crash leaves the old one or the new one. The bytes that a
  * durable one speaks of are synced before it is written.
+ *
+ * A record that owes an upload is a promise, and what is done to the file
+ * afterwards must not make holes in it. To write the file anew, from nothing,
+ * begins a second local file beside the one that the record speaks of; to make
+ * it shorter is told the record first. What is overwritten in its place may be
+ * found old or new, as on a local disk.
  */
 #include "cache/stage.h"
 
@@ -34,7 +40,12 @@ struct staged {
 	/* guarded by lock; changed with bytes held too */
 	struct ranges ranges;
 	uint64_t size, base_len;
-	struct mutex saving; /* one record write at a time */
+	struct mutex saving; /* one record write at a time; taken before bytes */
+	/* guarded by saving */
+	bool second; /* which of the two local files fd is */
+	bool both; /* the record speaks of the other one */
+	bool owes, durable; /* what the record is; false: there is none */
+	uint64_t owed_size;
 };
 
 /* ---- the folder ---- */
@@ -47,14 +58,16 @@ static bool parse_id(const char *name, uint64_t *ret)
 	return end == name + 16 && (*end == 0 || *end == '.');
 }
 
-static char *record_path(struct stage *s, uint64_t id, const char *kind)
+char *stage_kind_path(struct stage *s, uint64_t id, const char *kind)
 {
 	return xasprintf("%s/%016" PRIx64 ".%s", s->dir, id, kind);
 }
 
-char *stage_kind_path(struct stage *s, uint64_t id, const char *kind)
+/* Where the bytes are. */
+static char *data_path(struct stage *s, uint64_t id, bool second)
 {
-	return record_path(s, id, kind);
+	return second ? stage_kind_path(s, id, "second") :
+			xasprintf("%s/%016" PRIx64, s->dir, id);
 }
 
 uint64_t stage_new_id(struct stage *s)
@@ -64,10 +77,11 @@ uint64_t stage_new_id(struct stage *s)
 
 static void remove_orphan(struct stage *s, const char *name, uint64_t id)
 {
-	CLEANUP(free) char *record = record_path(s, id, "rec");
+	CLEANUP(free) char *record = stage_kind_path(s, id, "rec");
 	CLEANUP(free) char *path = xasprintf("%s/%s", s->dir, name);
+	bool bytes = !name[16] || strcmp(name + 16, ".second") == 0;
 
-	if ((!name[16] && access(record, F_OK)) || strstr(name, ".new"))
+	if ((bytes && access(record, F_OK)) || strstr(name, ".new"))
 		fsio()->unlink(path);
 }
 
@@ -150,11 +164,6 @@ int stage_each(struct stage *s, void (*fn)(uint64_t id, void *arg), void *arg)
 	return stage_each_kind(s, "rec", fn, arg);
 }
 
-char *stage_path(struct stage *s, uint64_t id)
-{
-	return xasprintf("%s/%016" PRIx64, s->dir, id);
-}
-
 /* ---- life ---- */
 
 static struct staged *staged_new(struct stage *s, uint64_t id, int fd)
@@ -170,10 +179,29 @@ static struct staged *staged_new(struct stage *s, uint64_t id, int fd)
 	return f;
 }
 
+/* What the record on disk is from now on. */
+static void note_record(struct staged *f, const struct journal_rec *rec,
+			bool durable)
+{
+	f->owes = rec && rec->state == JOURNAL_OWED;
+	f->durable = rec && durable;
+	f->owed_size = f->owes ? rec->size : 0;
+}
+
+/* The record speaks of the bytes in use, or is gone: the others may go. */
+static void drop_other(struct staged *f)
+{
+	CLEANUP(free) char *path = data_path(f->stage, f->id, !f->second);
+
+	if (f->both)
+		fsio()->unlink(path);
+	f->both = false;
+}
+
 int staged_create(struct stage *s, struct staged **ret)
 {
 	uint64_t id = __atomic_fetch_add(&s->next_id, 1, __ATOMIC_RELAXED);
-	CLEANUP(free) char *path = stage_path(s, id);
+	CLEANUP(free) char *path = data_path(s, id, false);
 	int fd = fsio()->open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
 
 	if (fd < 0)
@@ -185,7 +213,7 @@ int staged_create(struct stage *s, struct staged **ret)
 static int read_record(struct stage *s, uint64_t id, const char *kind,
 		       struct journal_rec *rec)
 {
-	CLEANUP(free) char *path = record_path(s, id, kind);
+	CLEANUP(free) char *path = stage_kind_path(s, id, kind);
 	CLEANUP(free) char *text = NULL;
 	CLEANUP(fd) int fd = fsio()->open(path, O_RDONLY, 0);
 	struct stat st;
@@ -211,26 +239,44 @@ int stage_read_record(struct stage *s, uint64_t id, struct journal_rec *rec)
 	return read_record(s, id, "rec", rec);
 }
 
+/* Bytes that were written after the promise was made would show if the file
+ * grew. */
+static int cut_to_promise(struct staged *f)
+{
+	return f->owes ? fsio()->ftruncate(f->fd, (off_t)f->size) : 0;
+}
+
 int staged_load(struct stage *s, uint64_t id, struct staged **ret,
 		struct journal_rec *rec)
 {
-	CLEANUP(free) char *path = stage_path(s, id);
-	struct staged *f;
 	int fd, err = stage_read_record(s, id, rec);
+	struct staged *f;
 
 	if (err)
 		return err;
+	CLEANUP(free) char *path = data_path(s, id, rec->second);
+	CLEANUP(free) char *other = data_path(s, id, !rec->second);
+
 	fd = fsio()->open(path, O_RDWR, 0);
 	if (fd < 0) {
 		journal_release(rec);
 		return fd;
 	}
+	fsio()->unlink(other);
 	f = staged_new(s, id, fd);
 	for (unsigned i = 0; i < rec->ranges.n; i++)
 		ranges_add(&f->ranges, rec->ranges.r[i].off,
 			   rec->ranges.r[i].end);
 	f->size = rec->size;
 	f->base_len = rec->base_len;
+	f->second = rec->second;
+	note_record(f, rec, true);
+	err = cut_to_promise(f);
+	if (err) {
+		staged_close(f);
+		journal_release(rec);
+		return err;
+	}
 	*ret = f;
 	return 0;
 }
@@ -251,14 +297,15 @@ void staged_discard(struct staged *f)
 {
 	if (!f)
 		return;
-	CLEANUP(free) char *path = stage_path(f->stage, f->id);
-	CLEANUP(free) char *record = record_path(f->stage, f->id, "rec");
+	CLEANUP(free) char *path = data_path(f->stage, f->id, f->second);
+	CLEANUP(free) char *record = stage_kind_path(f->stage, f->id, "rec");
 	int err = fsio()->unlink(record);
 
 	if (err && err != -ENOENT)
 		log_warn("stage", "cannot remove %s: %s", record,
 			 strerror(-err));
 	fsio()->unlink(path);
+	drop_other(f);
 	staged_close(f);
 }
 
@@ -382,7 +429,7 @@ int staged_write_base(struct staged *f, const void *buf, size_t n, uint64_t off)
 	return put < 0 ? (int)put : 0;
 }
 
-int staged_truncate(struct staged *f, uint64_t size)
+static int truncate_bytes(struct staged *f, uint64_t size)
 {
 	int err;
 
@@ -473,7 +520,7 @@ static void copy_ranges(struct ranges *to, const struct ranges *from)
 static int write_record(struct stage *s, uint64_t id, const char *kind,
 			const struct buf *b, bool durable)
 {
-	CLEANUP(free) char *path = record_path(s, id, kind);
+	CLEANUP(free) char *path = stage_kind_path(s, id, kind);
 	CLEANUP(free) char *fresh = xasprintf("%s.new", path);
 	int fd = fsio()->open(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	int err = 0;
@@ -495,38 +542,169 @@ static int write_record(struct stage *s, uint64_t id, const char *kind,
 	return err;
 }
 
-int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
+static int save_encoded(struct staged *f, const struct journal_rec *rec,
+			bool durable)
 {
 	struct buf b;
-	int err = 0;
+	int err;
 
-	mutex_lock(&f->saving);
+	buf_init(&b, JOURNAL_MAX);
+	journal_encode(&b, rec);
+	err = b.failed ? -EFBIG :
+			 write_record(f->stage, f->id, "rec", &b, durable);
+	buf_release(&b);
+	if (!err)
+		note_record(f, rec, durable);
+	return err;
+}
+
+static int content_now(struct staged *f, struct journal_rec *rec, bool durable)
+{
 	mutex_lock(&f->lock);
 	ranges_release(&rec->ranges);
 	copy_ranges(&rec->ranges, &f->ranges);
 	rec->size = f->size;
 	rec->base_len = f->base_len;
 	mutex_unlock(&f->lock);
-	if (durable)
-		err = fsio()->fsync(f->fd);
-	buf_init(&b, JOURNAL_MAX);
-	journal_encode(&b, rec);
+	rec->second = f->second;
+	return durable ? fsio()->fsync(f->fd) : 0;
+}
+
+int staged_save(struct staged *f, struct journal_rec *rec, bool durable)
+{
+	int err;
+
+	mutex_lock(&f->saving);
+	durable |= f->durable;
+	err = content_now(f, rec, durable);
 	if (!err)
-		err = b.failed ?
-			      -EFBIG :
-			      write_record(f->stage, f->id, "rec", &b, durable);
-	buf_release(&b);
+		err = save_encoded(f, rec, durable);
+	if (!err)
+		drop_other(f);
 	mutex_unlock(&f->saving);
 	return err;
 }
 
+static int sync_promised(struct staged *f)
+{
+	CLEANUP(free)
+	char *path = data_path(f->stage, f->id, f->second != f->both);
+	CLEANUP(fd) int fd = fsio()->open(path, O_RDWR, 0);
+
+	return fd < 0 ? fd : fsio()->fsync(fd);
+}
+
+static int content_promised(struct staged *f, struct journal_rec *rec,
+			    bool durable)
+{
+	struct journal_rec old;
+	int err = stage_read_record(f->stage, f->id, &old);
+
+	if (err)
+		return err;
+	ranges_release(&rec->ranges);
+	rec->ranges = old.ranges;
+	memset(&old.ranges, 0, sizeof(old.ranges));
+	rec->size = old.size;
+	rec->base_len = old.base_len;
+	rec->second = old.second;
+	rec->changed_ns = old.changed_ns;
+	if (!rec->base_key) {
+		rec->base_key = old.base_key;
+		old.base_key = NULL;
+		memcpy(rec->base_etag, old.base_etag, sizeof(rec->base_etag));
+		rec->base_size = old.base_size;
+	}
+	journal_release(&old);
+	return durable && !f->durable ? sync_promised(f) : 0;
+}
+
+int staged_save_promise(struct staged *f, struct journal_rec *rec, bool durable)
+{
+	int err;
+
+	mutex_lock(&f->saving);
+	durable |= f->durable;
+	err = f->owes ? content_promised(f, rec, durable) :
+			content_now(f, rec, durable);
+	if (!err)
+		err = save_encoded(f, rec, durable);
+	mutex_unlock(&f->saving);
+	return err;
+}
+
+bool staged_is_durable(struct staged *f)
+{
+	mutex_lock(&f->saving);
+	bool durable = f->durable;
+	mutex_unlock(&f->saving);
+	return durable;
+}
+
 void staged_forget_record(struct staged *f)
 {
-	CLEANUP(free) char *path = record_path(f->stage, f->id, "rec");
+	CLEANUP(free) char *path = stage_kind_path(f->stage, f->id, "rec");
 
 	mutex_lock(&f->saving);
 	fsio()->unlink(path);
+	note_record(f, NULL, false);
+	drop_other(f);
 	mutex_unlock(&f->saving);
+}
+
+/* ---- making shorter what is promised ---- */
+
+static int begin_anew(struct staged *f)
+{
+	CLEANUP(free) char *path = data_path(f->stage, f->id, !f->second);
+	CLEANUP(fd)
+	int fd = fsio()->open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	mutex_lock(&f->bytes);
+	err = dup3(fd, f->fd, O_CLOEXEC) < 0 ? -errno : 0;
+	mutex_unlock(&f->bytes);
+	if (err) {
+		fsio()->unlink(path);
+		return err;
+	}
+	f->second = !f->second;
+	f->both = true;
+	return 0;
+}
+
+static int shorten_record(struct staged *f, uint64_t size)
+{
+	struct journal_rec rec;
+	int err = stage_read_record(f->stage, f->id, &rec);
+
+	if (err)
+		return err;
+	rec.size = size;
+	if (rec.base_len > size)
+		rec.base_len = size;
+	rec.meta_changed = false;
+	ranges_remove(&rec.ranges, size, UINT64_MAX);
+	if (rec.part_size && rec.nparts > size / rec.part_size)
+		rec.nparts = size / rec.part_size;
+	err = save_encoded(f, &rec, f->durable);
+	journal_release(&rec);
+	return err;
+}
+
+int staged_truncate(struct staged *f, uint64_t size)
+{
+	int err = 0;
+
+	mutex_lock(&f->saving);
+	if (f->owes && !f->both && size < f->owed_size)
+		err = size ? shorten_record(f, size) : begin_anew(f);
+	if (!err)
+		err = truncate_bytes(f, size);
+	mutex_unlock(&f->saving);
+	return err;
 }
 
 /* ---- notes ---- */
@@ -552,7 +730,11 @@ int stage_read_note(struct stage *s, const char *kind, uint64_t id,
 
 void stage_note_done(struct stage *s, const char *kind, uint64_t id)
 {
-	CLEANUP(free) char *path = record_path(s, id, kind);
+	CLEANUP(free) char *path = stage_kind_path(s, id, kind);
+	int err = fsio()->unlink(path);
 
-	fsio()->unlink(path);
+	if (!err)
+		err = fsio()->fsync(s->dir_fd);
+	if (err)
+		log_warn("stage", "cannot remove %s: %s", path, strerror(-err));
 }

@@ -70,6 +70,7 @@ static struct writeback *writeback_new(struct writebacks *ws,
 	wb->ws = ws;
 	wb->staged = staged;
 	wb->refs = 1;
+	mutex_init(&wb->recording);
 	mutex_init(&wb->lock);
 	cond_init(&wb->changed);
 	return wb;
@@ -172,7 +173,8 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 	}
 	wb->gen = wb->data_gen = 1;
 	wb->stored_data_gen = rec->meta_changed ? wb->data_gen : 0;
-	wb->resumed = wb->durable = true;
+	wb->recorded_gen = wb->recorded_data_gen = 1;
+	wb->recorded_base = wb->resumed = true;
 	wb->mpu = multipart_from_record(ws, rec);
 	copy_record(&wb->last, rec);
 	journal_release(rec);
@@ -208,6 +210,7 @@ void writeback_put(struct writeback *wb)
 	free(wb->stored_key);
 	cond_release(&wb->changed);
 	mutex_release(&wb->lock);
+	mutex_release(&wb->recording);
 	free(wb);
 }
 
@@ -320,6 +323,7 @@ static int copy_first(struct writeback *wb, const struct writeback_base *base,
 		wb->base_key = copy.base_key;
 		wb->base_etag = copy.base_etag;
 		wb->base_size = copy.base_size;
+		wb->recorded_base = false;
 	}
 	mutex_unlock(&wb->lock);
 	if (err) {
@@ -809,65 +813,108 @@ static void complete_record_locked(struct writeback *wb,
 	record_multipart_locked(wb, rec);
 }
 
-/* Takes rec. */
-static int write_record(struct writeback *wb, struct journal_rec *rec)
+static void note_recorded_locked(struct writeback *wb) REQUIRES(wb->lock)
 {
-	bool durable;
-	int err;
-
-	mutex_lock(&wb->lock);
-	complete_record_locked(wb, rec);
-	durable = wb->durable;
-	mutex_unlock(&wb->lock);
-	rec->changed_ns = clock_wall_ns();
-	err = staged_save(wb->staged, rec, durable);
-	journal_release(rec);
-	return err;
+	wb->recorded_gen = wb->gen;
+	wb->recorded_data_gen = wb->data_gen;
+	wb->recorded_base = true;
 }
 
 int writeback_record(struct writeback *wb, const struct journal_rec *rec,
 		     bool durable)
 {
 	struct journal_rec own;
+	int err;
 
+	mutex_lock(&wb->recording);
 	mutex_lock(&wb->lock);
 	journal_release(&wb->last);
 	copy_record(&wb->last, rec);
 	copy_record(&own, rec);
-	wb->durable |= durable;
+	complete_record_locked(wb, &own);
+	note_recorded_locked(wb);
 	mutex_unlock(&wb->lock);
-	return write_record(wb, &own);
+	own.changed_ns = clock_wall_ns();
+	err = staged_save(wb->staged, &own, durable);
+	journal_release(&own);
+	mutex_unlock(&wb->recording);
+	return err;
+}
+
+/* Has R2 all that the record owes? */
+static bool promise_kept_locked(struct writeback *wb) REQUIRES(wb->lock)
+{
+	return wb->stored_key && strcmp(wb->stored_key, wb->last.key) == 0 &&
+	       wb->recorded_gen <= wb->stored_gen;
+}
+
+/* The record of what is still owed: with the version and the base of now, but
+ * without parts of other bytes. */
+static void keep_promise_locked(struct writeback *wb, struct journal_rec *rec)
+	REQUIRES(wb->lock)
+{
+	rec->meta_changed = wb->recorded_data_gen == wb->stored_data_gen;
+	if (wb->recorded_data_gen != wb->data_gen)
+		rec->nparts = 0;
+	if (!wb->recorded_base) {
+		free(rec->base_key);
+		rec->base_key = NULL;
+	}
+}
+
+/* Bytes that were written since R2 got what was owed are not owed: nobody has
+ * closed the file. */
+static int rerecord(struct writeback *wb, bool durable) REQUIRES(wb->recording)
+{
+	struct journal_rec own;
+	bool promise = false;
+	int err;
+
+	mutex_lock(&wb->lock);
+	if (wb->last.state == JOURNAL_OWED) {
+		promise = !promise_kept_locked(wb);
+		if (!promise && wb->data_gen != wb->stored_data_gen)
+			wb->last.state = JOURNAL_OPEN;
+	}
+	copy_record(&own, &wb->last);
+	complete_record_locked(wb, &own);
+	if (promise)
+		keep_promise_locked(wb, &own);
+	else
+		note_recorded_locked(wb);
+	mutex_unlock(&wb->lock);
+	own.changed_ns = clock_wall_ns();
+	err = promise ? staged_save_promise(wb->staged, &own, durable) :
+			staged_save(wb->staged, &own, durable);
+	journal_release(&own);
+	return err;
 }
 
 void writeback_rerecord(struct writeback *wb)
 {
-	struct journal_rec own = { .key = NULL };
-
-	mutex_lock(&wb->lock);
-	if (wb->last.key)
-		copy_record(&own, &wb->last);
-	mutex_unlock(&wb->lock);
-	if (own.key && write_record(wb, &own))
+	mutex_lock(&wb->recording);
+	if (wb->last.key && rerecord(wb, false))
 		log_warn("writeback", "the journal cannot be written");
+	mutex_unlock(&wb->recording);
 }
 
 void writeback_make_durable(struct writeback *wb)
 {
-	mutex_lock(&wb->lock);
-	bool already = wb->durable || !wb->last.key;
-	wb->durable |= !already;
-	mutex_unlock(&wb->lock);
-	if (!already)
-		writeback_rerecord(wb);
+	mutex_lock(&wb->recording);
+	if (wb->last.key && !staged_is_durable(wb->staged) &&
+	    rerecord(wb, true))
+		log_warn("writeback", "the journal cannot be written");
+	mutex_unlock(&wb->recording);
 }
 
 void writeback_unrecord(struct writeback *wb)
 {
+	mutex_lock(&wb->recording);
 	mutex_lock(&wb->lock);
 	journal_release(&wb->last);
-	wb->durable = false;
 	mutex_unlock(&wb->lock);
 	staged_forget_record(wb->staged);
+	mutex_unlock(&wb->recording);
 }
 
 /* ---- into the cache ---- */

@@ -456,8 +456,9 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 
 /*
  * What the cache can answer: true, with *err 0 (record in ret) or -ENOENT.
- * What was asked from `since` on will do whatever its time. A name with non-ASCII characters that a complete listing lacks is not known
- * to be absent: R2 finds a key by any canonically equal spelling.
+ * What was asked from `since` on will do whatever its time. A name with
+ * non-ASCII characters that a complete listing lacks is not known to be absent:
+ * R2 finds a key by any canonically equal spelling.
  */
 static bool known(struct vfs *v, struct inode *dir, const char *name,
 		  int64_t since, struct meta_rec *ret, bool *have, int64_t *ttl,

@@ -1,6 +1,7 @@
 """What a writing mount promises, one case each, over Cloudflare's local R2."""
 
 import errno
+import glob
 import os
 import signal
 import stat
@@ -508,6 +509,36 @@ class ResumedUpload(Case):
         for i in range(100):
             self.assertEqual(body[i << 20:(i << 20) + 9],
                              bytes([i]) + block[1:9])
+
+    def test_what_is_owed_survives_a_half_written_successor(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=status:503")
+        for name in "abc":
+            with open(f"{m.path}/{name}", "wb") as f:
+                f.write(b"A" * 100000)
+        a = os.open(f"{m.path}/a", os.O_WRONLY | os.O_TRUNC)
+        os.write(a, b"B" * 10)
+        b = os.open(f"{m.path}/b", os.O_WRONLY)
+        os.ftruncate(b, 50000)
+        os.pwrite(b, b"B" * 10, 70000)
+        with open(f"{m.path}/c", "wb") as f:
+            f.write(b"C")
+        self.kill(m)
+        for fd in (a, b):
+            with self.assertRaises(OSError):
+                os.close(fd)
+        self.server.faults("")
+        m.start()
+        m.unmount()
+        s3 = self.server.client()
+
+        def body(key):
+            return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+        self.assertEqual(body("a"), b"A" * 100000)
+        self.assertEqual(body("b"), b"A" * 50000)
+        self.assertEqual(body("c"), b"C")
+        self.assertEqual(os.listdir(glob.glob(m.cache + "/*/stage")[0]), [])
 
     def test_a_half_written_file_leaves_no_upload(self):
         m = self.mount("--part-size", "5M")

@@ -490,7 +490,7 @@ static void finish(struct vfs_file *f, bool sync)
 
 static void write_files(struct mount *m)
 {
-	struct promise *a, *b;
+	struct promise *a, *b, *d;
 	struct vfs_file *f;
 	uint64_t ino, other;
 	bool keep;
@@ -528,6 +528,19 @@ static void write_files(struct mount *m)
 	promise("c", 'c', 5000);
 	end_promise(b);
 	CHECK_INT(vfs_unlink(m->vfs, &waits, CACHE_ROOT_INO, "b"), 0);
+
+	f = make(m, "d", &other);
+	put(f, 'd', 4000, 0);
+	finish(f, false);
+	d = promise("d", 'd', 4000);
+	CHECK_INT(vfs_open(m->vfs, &waits, other, O_RDWR | O_TRUNC, &f, &keep),
+		  0);
+	put(f, 't', 2000, 0);
+	d->or_fill = 't';
+	d->or_n = 2000;
+	finish(f, false);
+	end_promise(d);
+	promise("d", 't', 2000);
 }
 
 static void free_images(void)
@@ -572,7 +585,7 @@ int main(void)
 	mount_stop(&m);
 	fsio_replace(NULL);
 	CHECK(last > 20);
-	CHECK_INT(npromises, 5);
+	CHECK_INT(npromises, 7);
 	for (unsigned at = 0; at < last; at++)
 		for (int way = 0; way < WAYS; way++)
 			broken += broken_at(at, way);

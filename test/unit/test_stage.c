@@ -1,8 +1,10 @@
 /* Ranges against a model, journal records, staged files across a restart. */
+#include <dirent.h>
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fsio.h"
 #include "base/rand.h"
 #include "cache/gone.h"
@@ -51,6 +53,7 @@ static void fill_record(struct journal_rec *r)
 	r->key = strdup("a b/%41/\n\xc3\xa4");
 	r->base_key = strdup("old");
 	strcpy(r->base_etag, "e1-2");
+	r->second = true;
 	r->base_size = 77;
 	r->base_len = 70;
 	r->size = 1ull << 40;
@@ -85,6 +88,7 @@ static void test_journal(void)
 	CHECK(b.nparts == 3 && !b.parts[0].etag[0]);
 	CHECK(strcmp(b.parts[2].etag, "abc") == 0);
 	CHECK(strcmp(b.upload_id, a.upload_id) == 0 && b.base_len == 70);
+	CHECK(b.second);
 	journal_release(&b);
 	for (size_t n = 0; n < out.len; n++)
 		refused &= journal_decode(out.data, n, &b) == -EBADMSG;
@@ -238,6 +242,177 @@ static void test_failed_write(const char *dir)
 	stage_close(s);
 }
 
+/* ---- promises ---- */
+
+static struct stage *the_stage;
+
+static uint64_t promise(const char *dir, const char *text, struct staged **ret)
+{
+	struct journal_rec rec = { .state = JOURNAL_OWED };
+
+	CHECK_INT(stage_open(dir, &the_stage), 0);
+	CHECK_INT(staged_create(the_stage, ret), 0);
+	CHECK_INT(staged_write(*ret, text, strlen(text), 0), 0);
+	rec.key = strdup("k");
+	rec.upload_id = strdup("u");
+	rec.part_size = 4;
+	rec.nparts = 3;
+	rec.parts = calloc(3, sizeof(*rec.parts));
+	strcpy(rec.parts[0].etag, "p0");
+	strcpy(rec.parts[2].etag, "p2");
+	CHECK_INT(staged_save(*ret, &rec, true), 0);
+	journal_release(&rec);
+	return staged_id(*ret);
+}
+
+/* What the next run finds; the file of this one is given up. */
+static struct staged *crash(const char *dir, struct staged *f, uint64_t id,
+			    struct journal_rec *rec)
+{
+	staged_close(f);
+	stage_close(the_stage);
+	CHECK_INT(stage_open(dir, &the_stage), 0);
+	CHECK_INT(staged_load(the_stage, id, &f, rec), 0);
+	return f;
+}
+
+static unsigned files_in_stage(const char *dir)
+{
+	CLEANUP(free) char *path = xasprintf("%s/stage", dir);
+	DIR *d = opendir(path);
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;
+}
+
+static void test_promise(const char *dir)
+{
+	struct journal_rec rec;
+	struct staged *f;
+	uint64_t id;
+
+	CASE("what is owed stays whole while the file is written anew");
+	id = promise(dir, "owed bytes", &f);
+	CHECK_INT(staged_truncate(f, 0), 0);
+	CHECK_INT(staged_write(f, "new", 3, 0), 0);
+	CHECK_INT(staged_truncate(f, 0), 0);
+	CHECK_INT(staged_write(f, "other", 5, 0), 0);
+	CHECK(holds(f, 0, "other", 5));
+	f = crash(dir, f, id, &rec);
+	CHECK_INT(staged_size(f), 10);
+	CHECK(holds(f, 0, "owed bytes", 10));
+	CHECK_INT(files_in_stage(dir), 2);
+
+	CASE("until the new content is owed");
+	CHECK_INT(staged_truncate(f, 0), 0);
+	CHECK_INT(staged_write(f, "third", 5, 0), 0);
+	CHECK_INT(staged_save(f, &rec, true), 0);
+	CHECK_INT(files_in_stage(dir), 2);
+	journal_release(&rec);
+	f = crash(dir, f, id, &rec);
+	CHECK_INT(staged_size(f), 5);
+	CHECK(rec.second && holds(f, 0, "third", 5));
+	journal_release(&rec);
+	CHECK_INT(staged_truncate(f, 0), 0);
+	staged_discard(f);
+	CHECK_INT(files_in_stage(dir), 0);
+	stage_close(the_stage);
+}
+
+static void test_shorter_promise(const char *dir)
+{
+	struct journal_rec rec;
+	struct staged *f;
+	uint64_t id;
+
+	CASE("what is owed is cut with the file, and never grows holes");
+	id = promise(dir, "owed bytes", &f);
+	CHECK_INT(staged_truncate(f, 6), 0);
+	CHECK_INT(staged_write(f, "more and more", 13, 8), 0);
+	f = crash(dir, f, id, &rec);
+	CHECK_INT(staged_size(f), 6);
+	CHECK_INT(rec.nparts, 1);
+	journal_release(&rec);
+	CHECK_INT(staged_truncate(f, 20), 0);
+	CHECK(holds(f, 0, "owed b\0\0\0\0", 10));
+	staged_discard(f);
+	stage_close(the_stage);
+}
+
+static bool record_synced, name_synced;
+
+static ino_t inode_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
+static ino_t synced;
+
+static int sync_and_note(int fd)
+{
+	struct stat st;
+
+	fstat(fd, &st);
+	synced = st.st_ino;
+	name_synced = S_ISDIR(st.st_mode);
+	return 0;
+}
+
+static int rename_and_note(const char *from, const char *to)
+{
+	record_synced = inode_of(from) == synced;
+	name_synced = false;
+	return fsio_system.rename(from, to);
+}
+
+static int unlink_and_note(const char *path)
+{
+	name_synced = false;
+	return fsio_system.unlink(path);
+}
+
+static void test_durable(const char *dir)
+{
+	struct journal_rec rec = { .state = JOURNAL_OWED,
+				   .key = strdup("k"),
+				   .upload_id = strdup("v") };
+	struct fsio_ops ops = fsio_system;
+	struct staged *f;
+	uint64_t id;
+
+	CASE("a durable record is replaced by a durable one");
+	id = promise(dir, "owed bytes", &f);
+	ops.fsync = sync_and_note;
+	ops.rename = rename_and_note;
+	fsio_replace(&ops);
+	CHECK_INT(staged_truncate(f, 0), 0);
+	CHECK_INT(staged_save_promise(f, &rec, false), 0);
+	CHECK(record_synced && name_synced);
+	journal_release(&rec);
+	CHECK_INT(stage_read_record(the_stage, id, &rec), 0);
+	CHECK(strcmp(rec.upload_id, "v") == 0 && rec.nparts == 0);
+	CHECK_INT(rec.size, 10);
+	record_synced = name_synced = false;
+	CHECK_INT(staged_save(f, &rec, false), 0);
+	CHECK(record_synced && name_synced);
+	journal_release(&rec);
+
+	CASE("the note of a move is gone for good");
+	ops.unlink = unlink_and_note;
+	id = stage_new_id(the_stage);
+	CHECK_INT(stage_note(the_stage, STAGE_MOVE, id, &rec, true), 0);
+	stage_note_done(the_stage, STAGE_MOVE, id);
+	CHECK(name_synced);
+	fsio_replace(NULL);
+	staged_discard(f);
+	stage_close(the_stage);
+}
+
 static unsigned lines;
 
 static void see_line(const char *key, const char *etag, void *arg)
@@ -345,6 +520,9 @@ int main(void)
 	test_staged(dir);
 	test_fill_against_write(dir);
 	test_failed_write(dir);
+	test_promise(dir);
+	test_shorter_promise(dir);
+	test_durable(dir);
 	test_gone(dir);
 	test_notes(dir);
 	snprintf(path, sizeof(path), "%s/stage", dir);
