@@ -3,9 +3,10 @@ takes."""
 
 import os
 import shutil
+import time
 import unittest
 
-from harness import BUCKET, Case, run, wait_until
+from harness import BUCKET, R2FS, Case, run, wait_until
 
 GIB = 1 << 30
 
@@ -185,6 +186,24 @@ class LargeRename(Case):
         self.assertEqual(head["Metadata"], {"mtime": "1000.5", "color": "red"})
         self.assertEqual(head["ContentType"], "text/plain")
         self.assertEqual(head["ContentLength"], self.size)
+
+
+class Rewrite(Case):
+    """Of a large object that somebody else removes meanwhile."""
+
+    def test_a_base_that_is_gone_is_not_asked_for_again(self):
+        self.server.put("big", b"1" * (64 << 20))
+        m = self.mount("--writeback", "--part-size", "8M")
+        m.expected_errors = True
+        fd = os.open(f"{m.path}/big", os.O_RDWR)
+        os.pwrite(fd, b"M" * (8 << 20), 0)
+        self.server.s3.delete_object(Bucket=BUCKET, Key="big")
+        self.server.reset()
+        os.close(fd)
+        wait_until(lambda: "failed" in run(R2FS, "recover", "list",
+                                           m.path).stdout)
+        time.sleep(1.5)
+        self.assertEqual(self.server.stats()["ops"]["CREATE"], 1)
 
 
 if __name__ == "__main__":

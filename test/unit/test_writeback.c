@@ -211,11 +211,69 @@ static void test_short_base(void)
 	tear_down();
 }
 
+/* Parts of it were copied, then somebody else replaces it. */
+static int replace_base(struct store_req *req)
+{
+	if (req->op == STORE_MPU_PART && fake_holds("big", 'B', 0, 1))
+		fake_fill("big", 'X', 20 * MIB);
+	return 0;
+}
+
+static void test_base_replaced(void)
+{
+	struct writeback *wb;
+
+	CASE("parts of two versions are not put together");
+	build();
+	fake_fill("big", 'B', 20 * MIB);
+	wb = open_object("big");
+	write_run(wb, 'n', 0, 5 * MIB);
+	fake.hook = replace_base;
+	CHECK_INT(store_plainly(wb, "big"), -ESTALE);
+	CHECK_INT(fake.count[STORE_MPU_COMPLETE], 0);
+	CHECK(fake_holds("big", 'X', 0, 20 * MIB));
+	put_away(wb);
+	tear_down();
+
+	CASE("a large rewrite of what is gone ends at once");
+	build();
+	fake_fill("big", 'B', 20 * MIB);
+	wb = open_object("big");
+	write_run(wb, 'n', 0, 5 * MIB);
+	fake_delete("big");
+	CHECK_INT(store_plainly(wb, "big"), -ESTALE);
+	CHECK_INT(fake.count[STORE_MPU_CREATE], 1);
+	put_away(wb);
+	tear_down();
+}
+
+static void test_rewrite_costs(void)
+{
+	struct writeback_result r;
+	struct writeback *wb;
+
+	CASE("a large rewrite asks once for what it replaces");
+	build();
+	fake_fill("big", 'B', 20 * MIB);
+	wb = open_object("big");
+	write_run(wb, 'n', 0, 5 * MIB);
+	CHECK_INT(store(wb, "big", fake_find("big")->etag, &r), 0);
+	CHECK(fake_holds("big", 'n', 0, 5 * MIB));
+	CHECK(fake_holds("big", 'B', 5 * MIB, 20 * MIB));
+	CHECK_INT(fake.count[STORE_HEAD], 1);
+	CHECK_INT(fake.count[STORE_MPU_PART], 1);
+	CHECK_INT(fake.count[STORE_GET], 0);
+	put_away(wb);
+	tear_down();
+}
+
 int main(void)
 {
 	test_start();
 	test_copy_during_store();
 	test_copy_over_a_base();
 	test_short_base();
+	test_base_replaced();
+	test_rewrite_costs();
 	return test_end();
 }
