@@ -83,6 +83,11 @@ bool staged_changed(struct staged *f, uint64_t off, uint64_t end);
 /* Reads local bytes and holes (zeros). */
 MUST_CHECK int staged_read(struct staged *f, void *buf, size_t n, uint64_t off);
 
+/* A local file of its own that holds [off, off + n) as of now, from 0 on; it is
+ * gone when it is closed. -ENOSPC, ... */
+MUST_CHECK int staged_snapshot(struct staged *f, uint64_t off, uint64_t n,
+			       int *ret_fd);
+
 /*
  * Writes the record: rec as given, with ranges, size and base_len filled in
  * from the file. durable: bytes and record survive a power cut on return, as

@@ -9,7 +9,8 @@
  * changed or the base is an object elsewhere. A fresh file's full parts travel while it is still being written.
  *
  * Changes may be made at any time, also during a store; a store covers what
- * was there when it began, and a range that changed under it is sent again.
+ * was there when it began, and a range that changed under it is sent again, but
+ * not for ever: at last it is sent as it was at one moment.
  * Reference-counted, thread-safe. Only writeback_store, writeback_fill,
  * writeback_salvage and writeback_publish wait for the network or do long disk
  * work.

@@ -18,6 +18,8 @@ struct part {
 	enum part_state state;
 	uint32_t gen; /* counts changes: a part changed in flight is sent again */
 	bool summed; /* md5 is that of the bytes now */
+	bool stale; /* changed, which this store does not take notice of */
+	unsigned sends; /* in this store */
 	uint8_t md5[16];
 	char etag[STORE_PART_ETAG_MAX];
 };
@@ -32,6 +34,11 @@ struct multipart {
 	unsigned done; /* counts parts that arrived */
 	int error;
 	char why[192];
+	/* the store under way */
+	bool taken; /* there is one */
+	bool frozen; /* what changes now comes too late for it */
+	uint64_t limit; /* what lies beyond is not its business */
+	unsigned patience; /* a part is sent so often before it is frozen */
 };
 
 struct writeback {
@@ -86,12 +93,17 @@ void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 MUST_CHECK int multipart_begin(struct writeback *wb, const char *key,
 			       const struct store_meta *meta,
 			       struct store_interrupt *interrupt, char *why);
+/* A store begins: what it covers ends where the file ends now. */
+void multipart_take(struct writeback *wb);
+/* It ended without the completion: what it took no notice of counts again. */
+void multipart_give_back(struct writeback *wb);
 /* Sends parts: all there are, and returns with none in flight; or (stream) the
  * full ones until nothing is left to send just now, or until hurry is set:
  * then what is in flight is left to the run that follows. -EAGAIN: the file has
  * outgrown the parts, multipart_begin makes larger ones. */
 MUST_CHECK int multipart_run(struct writeback *wb, bool stream,
 			     struct store_interrupt *interrupt, char *why);
+/* -EAGAIN: a part has changed since it was sent. */
 MUST_CHECK int multipart_complete(struct writeback *wb,
 				  const struct writeback_target *target,
 				  struct store_interrupt *interrupt,

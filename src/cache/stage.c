@@ -507,6 +507,35 @@ int staged_read(struct staged *f, void *buf, size_t n, uint64_t off)
 	return 0;
 }
 
+int staged_snapshot(struct staged *f, uint64_t off, uint64_t n, int *ret_fd)
+{
+	enum { STEP = 1 << 20 };
+	CLEANUP(free)
+	char *path = stage_kind_path(f->stage, stage_new_id(f->stage),
+				     "snapshot.new");
+	CLEANUP(free) char *buf = xmalloc(STEP);
+	int err = 0, fd = fsio()->open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (fd < 0)
+		return fd;
+	fsio()->unlink(path);
+	for (uint64_t at = 0; at < n && !err; at += STEP) {
+		size_t len = n - at < STEP ? n - at : STEP;
+
+		err = staged_read(f, buf, len, off + at);
+		if (!err) {
+			ssize_t put = fsio()->pwrite(fd, buf, len, (off_t)at);
+
+			err = put < 0 ? (int)put : 0;
+		}
+	}
+	if (err)
+		close(fd);
+	else
+		*ret_fd = fd;
+	return err;
+}
+
 /* ---- the record ---- */
 
 static void copy_ranges(struct ranges *to, const struct ranges *from)

@@ -7,6 +7,12 @@
  * change to its bytes; a part that changed while it travelled is sent again,
  * so nobody has to wait for a writer.
  *
+ * Nor may a writer make a store go on for ever. It covers the file up to where
+ * that ended when the store began, and parts that change again and again are
+ * left for the end: when all others are in R2, that moment is what is stored.
+ * The parts that are missing are sent from copies, and later changes are the
+ * next store's.
+ *
  * One connection is often far slower than the link, so a lone upload takes many
  * if R2 lets it; several uploads share those, and each has a few for certain,
  * as far as R2 lets it.
@@ -18,12 +24,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "io/writeback_impl.h"
 
 enum {
 	WAIT_MS = 100,
+	PATIENCE = 2,
 	SUM_FEW = 4, /* parts that are worth summing while others fly */
 	SUM_BYTES = 256 << 20, /* summed at once, beyond the first part */
 	RECORDS = 64, /* times the record is written in one upload */
@@ -34,7 +42,8 @@ struct next_part {
 	unsigned index;
 	uint32_t gen;
 	uint64_t len;
-	bool copy;
+	bool copy; /* R2 has its bytes */
+	bool freeze; /* a copy of it is sent */
 	uint8_t md5[16];
 };
 
@@ -45,6 +54,7 @@ struct part_job {
 	unsigned index;
 	uint32_t gen;
 	uint64_t off, len;
+	int snapshot; /* a file of its own, or -1 */
 };
 
 void multipart_free(struct multipart *m)
@@ -57,6 +67,14 @@ void multipart_free(struct multipart *m)
 	free(m);
 }
 
+static void part_changed_now(struct part *p)
+{
+	p->gen++;
+	p->summed = p->stale = false;
+	if (p->state == PART_DONE)
+		p->state = PART_TODO;
+}
+
 void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 {
 	struct multipart *m = wb->mpu;
@@ -65,11 +83,49 @@ void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 		return;
 	for (uint64_t i = off / m->part_size;
 	     i < m->n && i * m->part_size < end; i++) {
-		m->parts[i].gen++;
-		m->parts[i].summed = false;
-		if (m->parts[i].state == PART_DONE)
-			m->parts[i].state = PART_TODO;
+		if (m->frozen || (m->taken && off >= m->limit))
+			m->parts[i].stale = true;
+		else
+			part_changed_now(&m->parts[i]);
 	}
+}
+
+void multipart_take(struct writeback *wb)
+{
+	uint64_t size = staged_size(wb->staged);
+	struct multipart *m;
+
+	mutex_lock(&wb->lock);
+	m = wb->mpu;
+	m->taken = true;
+	m->limit = size;
+	m->patience = PATIENCE;
+	for (unsigned i = 0; i < m->n; i++)
+		m->parts[i].sends = 0;
+	mutex_unlock(&wb->lock);
+}
+
+void multipart_give_back(struct writeback *wb)
+{
+	struct multipart *m;
+
+	mutex_lock(&wb->lock);
+	m = wb->mpu;
+	for (unsigned i = 0; m && i < m->n; i++)
+		if (m->parts[i].stale)
+			part_changed_now(&m->parts[i]);
+	if (m)
+		m->taken = m->frozen = false;
+	mutex_unlock(&wb->lock);
+}
+
+/* How much of the file is to be sent. */
+static uint64_t wanted_locked(struct writeback *wb, const struct multipart *m)
+	REQUIRES(wb->lock)
+{
+	uint64_t size = staged_size(wb->staged);
+
+	return m->taken && (m->frozen || m->limit < size) ? m->limit : size;
 }
 
 static void grow_locked(struct multipart *m, unsigned n)
@@ -131,7 +187,7 @@ void multipart_drop(struct writeback *wb)
 static bool outgrown_locked(struct writeback *wb, const struct multipart *m)
 	REQUIRES(wb->lock)
 {
-	return parts_count(staged_size(wb->staged), m->part_size) > PARTS_MAX;
+	return parts_count(wanted_locked(wb, m), m->part_size) > PARTS_MAX;
 }
 
 /* Is there an upload for this key, and are its parts large enough? */
@@ -210,6 +266,17 @@ static void part_refused(struct store_req *req)
 	mutex_unlock(&j->wb->lock);
 }
 
+/* Bytes that changed on the way are no error as long as the part is sent again
+ * for it. */
+static bool fails_store(const struct part_job *j)
+{
+	const struct part *p = &j->mpu->parts[j->index];
+
+	if (j->req.error == -EBADMSG && j->mpu->taken && j->snapshot < 0)
+		return false;
+	return j->req.error && p->gen == j->gen;
+}
+
 static void part_done(struct store_req *req)
 {
 	struct part_job *j = req->arg;
@@ -226,7 +293,7 @@ static void part_done(struct store_req *req)
 		p->state = PART_DONE;
 		m->done++;
 		memcpy(p->etag, req->ret_part_etag, sizeof(p->etag));
-	} else if (req->error && p->gen == j->gen && !m->error) {
+	} else if (fails_store(j) && !m->error) {
 		m->error = req->error;
 		snprintf(m->why, sizeof(m->why), "%s", req->why);
 	}
@@ -235,6 +302,8 @@ static void part_done(struct store_req *req)
 	cond_broadcast(&wb->changed);
 	mutex_unlock(&wb->lock);
 	store_req_release(req);
+	if (j->snapshot >= 0)
+		close(j->snapshot);
 	free(j);
 	writeback_put(wb);
 }
@@ -281,11 +350,29 @@ static void describe_upload(struct part_job *j, const uint8_t *md5)
 	memcpy(req->body.md5, md5, sizeof(req->body.md5));
 }
 
-/* The part is FLYING already; md5 NULL: R2 has its bytes. */
+static int describe_snapshot(struct part_job *j)
+{
+	struct writeback *wb = j->wb;
+	struct store_req *req = &j->req;
+	int err = writeback_fill_range(wb, j->off, j->off + j->len);
+
+	store_req_init(req, STORE_MPU_PART);
+	req->caller_logs = true;
+	if (!err)
+		err = staged_snapshot(wb->staged, j->off, j->len, &j->snapshot);
+	if (!err && staged_size(wb->staged) < j->off + j->len)
+		err = -EAGAIN;
+	req->body.fd = j->snapshot;
+	req->body.len = j->len;
+	return err ? err : store_body_sum(wb->ws->config.store, &req->body);
+}
+
+/* The part is FLYING already. */
 static void send_part(struct writeback *wb, struct multipart *m,
 		      const struct next_part *p)
 {
 	struct part_job *j = xcalloc(1, sizeof(*j));
+	int err = 0;
 
 	j->wb = wb;
 	j->mpu = m;
@@ -293,9 +380,12 @@ static void send_part(struct writeback *wb, struct multipart *m,
 	j->gen = p->gen;
 	j->off = p->index * m->part_size;
 	j->len = p->len;
+	j->snapshot = -1;
 	writeback_ref(wb);
 	if (p->copy)
 		describe_copy(j);
+	else if (p->freeze)
+		err = describe_snapshot(j);
 	else
 		describe_upload(j, p->md5);
 	j->req.key = m->key;
@@ -304,7 +394,11 @@ static void send_part(struct writeback *wb, struct multipart *m,
 	j->req.refused = part_refused;
 	j->req.done = part_done;
 	j->req.arg = j;
-	store_submit(wb->ws->config.store, &j->req);
+	j->req.error = err;
+	if (err)
+		part_done(&j->req);
+	else
+		store_submit(wb->ws->config.store, &j->req);
 }
 
 /* ---- sums ---- */
@@ -316,6 +410,12 @@ struct batch {
 	bool full; /* no more bytes are summed at once */
 	struct next_part part[STORE_SUM_MANY];
 };
+
+/* Is the part to be sent as it is, or left for the end? */
+static bool patient_locked(const struct multipart *m, const struct part *p)
+{
+	return !m->taken || (!m->frozen && p->sends < m->patience);
+}
 
 static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
 				 uint64_t size, unsigned nparts,
@@ -329,7 +429,7 @@ static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
 		struct part *p = &m->parts[i];
 		struct next_part *to = &ret->part[ret->n];
 
-		if (p->state != PART_TODO)
+		if (p->state != PART_TODO || !patient_locked(m, p))
 			continue;
 		if (p->summed || copyable_locked(wb, m, i, size)) {
 			ret->ready++;
@@ -403,16 +503,19 @@ static bool next_locked(struct writeback *wb, struct multipart *m,
 	for (unsigned i = 0; i < n; i++) {
 		struct part *p = &m->parts[i];
 
-		if (p->state != PART_TODO)
+		if (p->state != PART_TODO ||
+		    (!m->frozen && !patient_locked(m, p)))
 			continue;
 		ret->copy = copyable_locked(wb, m, i, size);
-		if (!ret->copy && !p->summed)
+		ret->freeze = m->frozen;
+		if (!ret->copy && !ret->freeze && !p->summed)
 			continue;
 		ret->index = i;
 		ret->gen = p->gen;
 		ret->len = part_len(m, i, size);
 		memcpy(ret->md5, p->md5, sizeof(ret->md5));
 		p->state = PART_FLYING;
+		p->sends++;
 		m->flying++;
 		__atomic_add_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
 		return true;
@@ -433,7 +536,7 @@ static bool may_send_locked(const struct writebacks *ws,
 static bool advance_locked(struct writeback *wb, struct multipart *m,
 			   bool stream) REQUIRES(wb->lock)
 {
-	uint64_t size = staged_size(wb->staged);
+	uint64_t size = wanted_locked(wb, m);
 	unsigned n = parts_now_locked(m, size, stream);
 	struct next_part next;
 	struct batch batch;
@@ -457,6 +560,23 @@ static bool advance_locked(struct writeback *wb, struct multipart *m,
 	if (!err)
 		note_sums_locked(m, &batch);
 	return true;
+}
+
+/* Nothing is left but parts that do not come to rest: what they are now is
+ * what is stored. */
+static bool freeze_locked(struct writeback *wb, struct multipart *m)
+	REQUIRES(wb->lock)
+{
+	uint64_t size = wanted_locked(wb, m);
+	unsigned n = parts_now_locked(m, size, false);
+
+	if (!m->taken || m->frozen || m->flying)
+		return false;
+	for (unsigned i = 0; i < n && !m->frozen; i++)
+		m->frozen = m->parts[i].state == PART_TODO;
+	if (m->frozen)
+		m->limit = size;
+	return m->frozen;
 }
 
 /* The record costs as much as there are parts: so it is written again after
@@ -491,7 +611,8 @@ int multipart_run(struct writeback *wb, bool stream,
 			continue;
 		}
 		part_window_tick(&m->window, m->flying, clock_mono_ms());
-		if (!err && !m->error && advance_locked(wb, m, stream))
+		if (!err && !m->error &&
+		    (advance_locked(wb, m, stream) || freeze_locked(wb, m)))
 			continue;
 		if (m->flying == 0)
 			break;
@@ -508,22 +629,29 @@ int multipart_run(struct writeback *wb, bool stream,
 	return err;
 }
 
-/* The parts as the completion names them; -EAGAIN if one is not there. */
-static int list_parts(struct writeback *wb, struct store_part *parts,
-		      unsigned n)
+/* The parts as the completion names them; -EAGAIN if one is not there: then
+ * those that changed do not come to rest. */
+static int list_parts(struct writeback *wb, struct store_part **ret,
+		      unsigned *ret_n, uint64_t *ret_size)
 {
+	struct multipart *m = wb->mpu;
+	struct store_part *parts;
 	int err = 0;
 
 	mutex_lock(&wb->lock);
-	if (wb->mpu->n < n)
+	*ret_size = wanted_locked(wb, m);
+	*ret_n = parts_count(*ret_size, m->part_size);
+	*ret = parts = xcalloc(*ret_n, sizeof(*parts));
+	if (m->n < *ret_n)
 		err = -EAGAIN;
-	for (unsigned i = 0; i < n && !err; i++) {
-		if (wb->mpu->parts[i].state != PART_DONE)
+	for (unsigned i = 0; i < *ret_n && !err; i++) {
+		if (m->parts[i].state != PART_DONE)
 			err = -EAGAIN;
 		parts[i].number = i + 1;
-		memcpy(parts[i].etag, wb->mpu->parts[i].etag,
-		       sizeof(parts[i].etag));
+		memcpy(parts[i].etag, m->parts[i].etag, sizeof(parts[i].etag));
 	}
+	if (err)
+		m->patience = 1;
 	mutex_unlock(&wb->lock);
 	return err;
 }
@@ -534,18 +662,17 @@ int multipart_complete(struct writeback *wb,
 		       struct writeback_result *ret)
 {
 	struct multipart *m = wb->mpu;
-	uint64_t size = staged_size(wb->staged);
-	unsigned n = parts_count(size, m->part_size);
-	struct store_part *parts = xcalloc(n, sizeof(*parts));
+	struct store_part *parts;
 	struct store_req req;
-	int err = list_parts(wb, parts, n);
+	uint64_t size;
+	int err;
 
 	store_req_init(&req, STORE_MPU_COMPLETE);
 	req.caller_logs = true;
+	err = list_parts(wb, &parts, &req.nparts, &size);
 	req.key = m->key;
 	req.upload_id = m->id;
 	req.parts = parts;
-	req.nparts = n;
 	req.if_match = target->if_match;
 	req.if_absent = target->create;
 	req.maybe_done = writeback_is_resumed(wb);

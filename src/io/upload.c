@@ -163,23 +163,46 @@ static int check_before_complete(struct writeback *wb,
 	return err;
 }
 
-/* -EAGAIN: a part changed after it was sent. */
+static int try_parts(struct writeback *wb, const struct writeback_target *t,
+		     struct store_interrupt *interrupt,
+		     struct writeback_result *ret, bool *ret_refused)
+{
+	int err = multipart_begin(wb, t->key, t->meta, interrupt, ret->why);
+
+	*ret_refused = false;
+	if (err)
+		return err;
+	multipart_take(wb);
+	err = -EAGAIN;
+	for (int i = 0; i < 2 && err == -EAGAIN; i++) {
+		err = multipart_run(wb, false, interrupt, ret->why);
+		if (!err)
+			err = check_before_complete(wb, t, interrupt, ret);
+		if (err)
+			continue;
+		err = multipart_complete(wb, t, interrupt, ret);
+		*ret_refused = err == -EINVAL;
+	}
+	multipart_give_back(wb);
+	return err;
+}
+
+/* An upload that is gone, or whose completion R2 refuses, is begun anew; one
+ * under which the file became shorter at the last moment goes on. */
 static int store_parts(struct writeback *wb, const struct writeback_target *t,
 		       struct store_interrupt *interrupt,
 		       struct writeback_result *ret)
 {
+	bool refused = false, anew = true;
 	int err = -EAGAIN;
 
-	for (int i = 0; i < TRIES && (err == -EAGAIN || err == -ENOENT); i++) {
-		if (err == -ENOENT)
+	for (int i = 0; i < TRIES && err; i++) {
+		err = try_parts(wb, t, interrupt, ret, &refused);
+		if (err == -ENOENT || refused)
 			multipart_drop(wb);
-		err = multipart_begin(wb, t->key, t->meta, interrupt, ret->why);
-		if (!err)
-			err = multipart_run(wb, false, interrupt, ret->why);
-		if (!err)
-			err = check_before_complete(wb, t, interrupt, ret);
-		if (!err)
-			err = multipart_complete(wb, t, interrupt, ret);
+		if (err != -EAGAIN && err != -ENOENT && !(refused && anew))
+			break;
+		anew = !refused;
 	}
 	if (!err)
 		fills_count(&wb->ws->stats.multiparts, 1);

@@ -3,6 +3,7 @@ takes."""
 
 import os
 import shutil
+import threading
 import time
 import unittest
 
@@ -204,6 +205,38 @@ class Rewrite(Case):
                                            m.path).stdout)
         time.sleep(1.5)
         self.assertEqual(self.server.stats()["ops"]["CREATE"], 1)
+
+
+class Restless(Case):
+    server_options = ("--conn-bandwidth", "20000000")
+
+    def test_close_ends_while_another_handle_writes(self):
+        m = self.mount()
+        fd = os.open(f"{m.path}/big", os.O_CREAT | os.O_RDWR)
+        for i in range(40):
+            os.pwrite(fd, b"x" * (1 << 20), i << 20)
+        done = threading.Event()
+
+        def write():
+            n = 0
+            while not done.is_set():
+                os.pwrite(fd, b"%8d" % n, 39 << 20)
+                n += 1
+                time.sleep(0.02)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            self.within(30, lambda: os.close(os.dup(fd)))
+        finally:
+            done.set()
+            writer.join()
+        self.assertLessEqual(self.server.stats()["ops"]["PART"], 3 + 4)
+        want = os.pread(fd, 8, 39 << 20)
+        os.close(fd)
+        self.server.s3 = self.server.client()
+        body = self.server.s3.get_object(Bucket=BUCKET, Key="big")["Body"]
+        self.assertEqual(body.read()[39 << 20:][:8], want)
 
 
 if __name__ == "__main__":

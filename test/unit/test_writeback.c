@@ -267,6 +267,132 @@ static void test_rewrite_costs(void)
 	tear_down();
 }
 
+/* ---- writers that go on ---- */
+
+static int write_under_part(struct store_req *req)
+{
+	if (req->op == STORE_MPU_PART && req->part_number == 2)
+		write_run(hooked, 'h', 7 * MIB, 100);
+	return 0;
+}
+
+static int append_under_part(struct store_req *req)
+{
+	if (req->op == STORE_MPU_PART)
+		write_run(hooked, 'a', writeback_size(hooked), MIB);
+	return 0;
+}
+
+static int write_before_complete(struct store_req *req)
+{
+	if (req->op == STORE_HEAD)
+		write_run(hooked, 'h', 7 * MIB, 100);
+	return 0;
+}
+
+static int shorten_under_part(struct store_req *req)
+{
+	if (req->op == STORE_MPU_PART && req->part_number == 3)
+		CHECK_INT(writeback_truncate(hooked,
+					     writeback_size(hooked) - 1),
+			  0);
+	return 0;
+}
+
+/* Stores 12 MiB of 'x' under a hook; how many parts were sent for it. */
+static unsigned store_under(int (*hook)(struct store_req *req),
+			    uint64_t want_size)
+{
+	struct writeback_result r;
+
+	build();
+	fake_fill("d", 'o', 10);
+	hooked = create();
+	write_run(hooked, 'x', 0, 12 * MIB);
+	fake.hook = hook;
+	CHECK_INT(store(hooked, "d", fake_find("d")->etag, &r), 0);
+	CHECK_INT(r.size, want_size);
+	CHECK_INT(fake_find("d")->size, want_size);
+	CHECK(writeback_dirty(hooked));
+	CHECK_INT(fake.count[STORE_MPU_CREATE], 1);
+	return fake.count[STORE_MPU_PART];
+}
+
+/* The next store has what the one before took no notice of. */
+static void store_rest(char c, uint64_t off, uint64_t end)
+{
+	fake.hook = NULL;
+	CHECK_INT(store_plainly(hooked, "d"), 0);
+	CHECK(!writeback_dirty(hooked));
+	CHECK_INT(fake_find("d")->size, writeback_size(hooked));
+	CHECK(fake_holds("d", c, off, end));
+	put_away(hooked);
+	tear_down();
+}
+
+static void test_restless_writers(void)
+{
+	CASE("a part that never comes to rest is sent from a copy");
+	CHECK_INT(store_under(write_under_part, 12 * MIB), 5);
+	CHECK(fake_holds("d", 'x', 0, 7 * MIB));
+	CHECK(fake_holds("d", 'h', 7 * MIB, 7 * MIB + 100));
+	store_rest('h', 7 * MIB, 7 * MIB + 100);
+
+	CASE("a file that grows is stored as long as it was");
+	CHECK_INT(store_under(append_under_part, 12 * MIB), 3);
+	CHECK(fake_holds("d", 'x', 0, 12 * MIB));
+	store_rest('a', 12 * MIB, 15 * MIB);
+
+	CASE("a change at the last moment is taken along once");
+	CHECK_INT(store_under(write_before_complete, 12 * MIB), 4);
+	CHECK(fake_holds("d", 'h', 7 * MIB, 7 * MIB + 100));
+	store_rest('h', 7 * MIB, 7 * MIB + 100);
+
+	CASE("a file that becomes shorter all the time is stored");
+	CHECK_INT(store_under(shorten_under_part, 12 * MIB - 2), 5);
+	CHECK(fake_holds("d", 'x', 0, 12 * MIB - 2));
+	store_rest('x', 0, 12 * MIB - 3);
+}
+
+static unsigned refusals;
+
+static int refuse_complete(struct store_req *req)
+{
+	return req->op == STORE_MPU_COMPLETE && refusals && refusals-- ?
+		       -EINVAL :
+		       0;
+}
+
+static void test_refused_completion(void)
+{
+	struct writeback *wb;
+
+	CASE("an upload whose completion is refused is begun anew, once");
+	build();
+	wb = create();
+	write_run(wb, 'x', 0, 12 * MIB);
+	fake.hook = refuse_complete;
+	refusals = 1;
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	CHECK_INT(fake.count[STORE_MPU_CREATE], 2);
+	CHECK_INT(fake.count[STORE_MPU_ABORT], 1);
+	put_away(wb);
+	tear_down();
+
+	build();
+	wb = create();
+	write_run(wb, 'x', 0, 12 * MIB);
+	fake.hook = refuse_complete;
+	refusals = 2;
+	CHECK_INT(store_plainly(wb, "d"), -EINVAL);
+	CHECK_INT(fake.count[STORE_MPU_CREATE], 2);
+	CHECK_INT(fake.count[STORE_MPU_ABORT], 2);
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	CHECK(fake_holds("d", 'x', 0, 12 * MIB));
+	put_away(wb);
+	tear_down();
+}
+
 int main(void)
 {
 	test_start();
@@ -275,5 +401,7 @@ int main(void)
 	test_short_base();
 	test_base_replaced();
 	test_rewrite_costs();
+	test_restless_writers();
+	test_refused_completion();
 	return test_end();
 }
