@@ -2,10 +2,10 @@
  * The folder stage/: files being written, and the journal of what is owed.
  *
  * A staged file is a sparse local file `<id>` (or `<id>.second`: see
- * staged_truncate) with the set of ranges that hold written bytes, its size, and
- * what part of the object it began from (the base) is still valid. Beside it lies its record `<id>.rec`
- * (cache/journal.h). Unlike the rest of the cache folder this is precious:
- * nothing here is removed except by staged_discard.
+ * staged_truncate) with the set of ranges that hold written bytes, its size,
+ * and what part of the object it began from (the base) is still valid. Beside
+ * it lies its record `<id>.rec` (cache/journal.h). Unlike the rest of the cache
+ * folder this is precious: nothing here is removed except by staged_discard.
  *
  * Thread-safe. Changes of the bytes of one file happen one after the other;
  * no question waits for them.

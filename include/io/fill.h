@@ -102,10 +102,10 @@ bool fills_pressed(struct fills *f);
 /*
  * One read. The caller fills off, len, until, done, arg and keeps the struct
  * until done, which is called exactly once: inline when the bytes are at hand,
- * else from another thread; in it the file may be closed. During done() the result is either data (memory)
- * or fd+fd_off; both die when done returns. got < len only at end of file.
- * Errors: -ESTALE the object changed in R2, -EINTR after fill_cancel,
- * -ETIMEDOUT, -EACCES, -EIO.
+ * else from another thread; in it the file may be closed. During done() the
+ * result is either data (memory) or fd+fd_off; both die when done returns. got
+ * < len only at end of file. Errors: -ESTALE the object changed in R2, -EINTR
+ * after fill_cancel, -ETIMEDOUT, -EACCES, -EIO.
  */
 struct fill_read {
 	uint64_t off;

@@ -3,10 +3,11 @@
  * and how they reach R2.
  *
  * A writeback begins empty or from an object version (its base) of which only
- * what was overwritten is local. writeback_store makes R2 hold the content:
- * one PUT for what is small, a multipart upload otherwise, in which ranges
+ * what was overwritten is local. writeback_store makes R2 hold the content: one
+ * PUT for what is small, a multipart upload otherwise, in which ranges
  * unchanged since the base are copied by R2 itself; a COPY when only metadata
- * changed or the base is an object elsewhere. A fresh file's full parts travel while it is still being written.
+ * changed or the base is an object elsewhere. A fresh file's full parts travel
+ * while it is still being written.
  *
  * Changes may be made at any time, also during a store; a store covers what
  * was there when it began, and a range that changed under it is sent again, but

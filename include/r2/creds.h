@@ -4,14 +4,14 @@
  * Sources, first that has any wins: --credentials FILE (mode 0600 enforced,
  * "ACCESS_KEY_ID:SECRET" or the ini form with access_key_id=,
  * secret_access_key=, session_token=); --profile, which is an error if it is
- * not in the AWS shared files; R2_ACCESS_KEY_ID +
- * R2_SECRET_ACCESS_KEY [+ R2_SESSION_TOKEN]; AWS_ACCESS_KEY_ID +
- * AWS_SECRET_ACCESS_KEY [+ AWS_SESSION_TOKEN]; systemd's
- * $CREDENTIALS_DIRECTORY/r2fs (same forms as the file); the AWS shared files
- * (AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE, profile) with
- * credential_process. The more a place speaks of r2fs alone, the earlier it
- * comes. Re-read, unless from the environment, when a file changes or an Expiration is near
- * (creds_due), on SIGHUP and once after a 401 (creds_reload).
+ * not in the AWS shared files; R2_ACCESS_KEY_ID + R2_SECRET_ACCESS_KEY [+
+ * R2_SESSION_TOKEN]; AWS_ACCESS_KEY_ID + AWS_SECRET_ACCESS_KEY [+
+ * AWS_SESSION_TOKEN]; systemd's $CREDENTIALS_DIRECTORY/r2fs (same forms as the
+ * file); the AWS shared files (AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE,
+ * profile) with credential_process. The more a place speaks of r2fs alone, the
+ * earlier it comes. Re-read, unless from the environment, when a file changes
+ * or an Expiration is near (creds_due), on SIGHUP and once after a 401
+ * (creds_reload).
  *
  * Secrets never leave this module and sigv4: not in logs, not in errors; the
  * memory is wiped on release and excluded from core dumps.

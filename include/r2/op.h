@@ -1,10 +1,10 @@
 /*
- * One operation on its way to R2 and back, as the files that carry it share
- * it: r2.c admits and ends operations, attempt.c sends, judges and repeats
- * one, window.c says how many at once, settle.c finds out what became of a write, receive.c takes what
- * arrives, finish.c makes the result of an answer. A flight is a request on the
- * wire for an operation (flight.c); a slow GET may have two for a while.
- * Nobody else includes this.
+ * One operation on its way to R2 and back, as the files that carry it share it:
+ * r2.c admits and ends operations, attempt.c sends, judges and repeats one,
+ * window.c says how many at once, settle.c finds out what became of a write,
+ * receive.c takes what arrives, finish.c makes the result of an answer. A
+ * flight is a request on the wire for an operation (flight.c); a slow GET may
+ * have two for a while. Nobody else includes this.
  *
  * An operation belongs to one thread at a time: whoever runs its submit, a
  * transport thread inside its callbacks, or a worker. Only what is marked is

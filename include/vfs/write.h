@@ -56,10 +56,13 @@ MUST_CHECK int folder_begin(struct vfs *v, const struct vfs_ctx *ctx,
 void folder_end(struct vfs *v, struct inode *dir, struct inode *to);
 /* May the writeback go? Then nobody changes the content until inode_settled. The
  * first does not wait, and only for what R2 has or nobody needs; the second
- * waits for its turn, and is for what R2 has refused. */
+ * waits for its turn, and is for what R2 has refused; the third is for who has
+ * begun the inode, and lets nothing go. */
 MUST_CHECK bool inode_begin_settling(struct vfs *v, struct inode *i,
 				     const struct writeback *wb);
 MUST_CHECK bool inode_begin_abandoning(struct vfs *v, struct inode *i,
+				       const struct writeback *wb);
+MUST_CHECK bool inode_begin_publishing(struct vfs *v, struct inode *i,
 				       const struct writeback *wb);
 void inode_settled(struct vfs *v, struct inode *i);
 
@@ -98,6 +101,10 @@ MUST_CHECK int inode_store_at(struct vfs *v, const struct vfs_ctx *ctx,
 			      struct writeback_result *ret);
 /* Lets go of a clean writeback nobody writes to. */
 void inode_settle(struct vfs *v, struct inode *i);
+/* What was stored last goes to the cache as cid, if nobody may have changed it
+ * since. The inode is begun. */
+void inode_publish_copy(struct vfs *v, struct inode *i, struct writeback *wb,
+			uint64_t cid);
 /* Content is kept for those who have it open; nothing will be stored. */
 MUST_CHECK int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i);

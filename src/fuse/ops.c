@@ -6,11 +6,12 @@
  * a cached answer costs no hand-over and a slow one holds no FUSE thread.
  * Reads are asynchronous throughout: the thread that has the bytes replies.
  *
- * Interrupts. Failing a read because of a timer or Go's preemption signal
- * would break programs that work on a local disk, so a request ends early only
- * if its caller is about to die (see fuse/watch.h). libfuse calls the interrupt function with the request locked: replying from
- * there would deadlock, so a read is cancelled by a task, and while that runs
- * the cancelling side owns the reply.
+ * Interrupts. Failing a read because of a timer or Go's preemption signal would
+ * break programs that work on a local disk, so a request ends early only if its
+ * caller is about to die (see fuse/watch.h). libfuse calls the interrupt
+ * function with the request locked: replying from there would deadlock, so a
+ * read is cancelled by a task, and while that runs the cancelling side owns the
+ * reply.
  */
 #include "fuse/ops.h"
 

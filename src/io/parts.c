@@ -12,9 +12,9 @@
  * The window of parts in flight grows by one for each part stored, so that a
  * fast link is full soon. Over slow connections that would take many seconds;
  * R2 refuses a part when it sees its head, so parts that have travelled for a
- * moment are as good as stored ones. Refusals halve the window, once a second, and their number
- * tells what was too much: it then grows to so many less, and tries one more
- * after a long calm only.
+ * moment are as good as stored ones. Refusals halve the window, once a second,
+ * and their number tells what was too much: it then grows to so many less, and
+ * tries one more after a long calm only.
  */
 #include "io/parts.h"
 

@@ -513,7 +513,7 @@ static int link_deferred(struct vfs *v, const struct vfs_ctx *ctx,
 	store_meta_release(&pairs);
 	struct writeback *wb = inode_staged(v, i);
 	if (wb) {
-		writeback_publish(wb, rec.cid);
+		inode_publish_copy(v, i, wb, rec.cid);
 		writeback_forget_store(wb);
 		writeback_put(wb);
 	}

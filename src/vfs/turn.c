@@ -168,6 +168,16 @@ bool inode_begin_abandoning(struct vfs *v, struct inode *i,
 	return start;
 }
 
+bool inode_begin_publishing(struct vfs *v, struct inode *i,
+			    const struct writeback *wb)
+{
+	mutex_lock(&v->lock);
+	bool start = i->wb == wb && !is_used_locked(i);
+	i->settling |= start;
+	mutex_unlock(&v->lock);
+	return start;
+}
+
 void inode_settled(struct vfs *v, struct inode *i)
 {
 	mutex_lock(&v->lock);

@@ -644,6 +644,16 @@ void inode_settle(struct vfs *v, struct inode *i)
 	writeback_put(wb);
 }
 
+void inode_publish_copy(struct vfs *v, struct inode *i, struct writeback *wb,
+			uint64_t cid)
+{
+	if (!inode_begin_publishing(v, i, wb))
+		return;
+	if (!writeback_dirty(wb))
+		writeback_publish(wb, cid);
+	inode_settled(v, i);
+}
+
 int inode_orphan(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	struct writeback *wb;

@@ -1,7 +1,9 @@
 """What a mount leaves in its journal, and what the next one makes of it."""
 
 import contextlib
+import ctypes
 import glob
+import mmap
 import os
 import subprocess
 import sys
@@ -297,6 +299,36 @@ class RefusedWhileOpen(Journal):
         self.server.faults("")
         wait_until(lambda: self.keys() == ["f"])
         self.assertEqual(self.body("f"), b"content")
+
+
+class Linked(Journal):
+    def test_the_cache_has_what_r2_has(self):
+        m = self.mount()
+        self.write(m, "x.tmp", "stored")
+        with open(f"{m.path}/x.tmp", "r+b", buffering=0) as f:
+            mapping = mmap.mmap(f.fileno(), 0)
+            self.server.faults("op=PUT key=y action=delay:1500")
+            t = threading.Thread(target=os.link, args=(
+                f"{m.path}/x.tmp", f"{m.path}/y"))
+            t.start()
+            wait_until(lambda: m.stats()["requests"]["PUT"]["sent"])
+            time.sleep(0.3)
+            mapping[:] = b"change"
+            ctypes.CDLL(None).sync_file_range(
+                f.fileno(), ctypes.c_long(0), ctypes.c_long(0), 7)
+            t.join()
+            mapping.close()
+        self.assertEqual(self.body("y"), b"stored")
+        self.assertEqual(m.read("y"), b"stored")
+        self.assertEqual(m.read("x.tmp"), b"change")
+
+    def test_the_cache_has_it_without_a_request(self):
+        m = self.mount()
+        self.write(m, "x.tmp", "stored")
+        os.link(f"{m.path}/x.tmp", f"{m.path}/y")
+        self.server.reset()
+        self.assertEqual(m.read("y"), b"stored")
+        self.assertEqual(self.server.stats()["ops"]["GET"], 0)
 
 
 class HeldOpen(Journal):
