@@ -47,6 +47,7 @@ struct journal_rec {
 	int64_t changed_ns; /* wall time of the last change */
 	/* multipart upload under way */
 	char *upload_id; /* NULL: none */
+	bool upload_old; /* it was begun with older metadata */
 	uint64_t part_size;
 	struct journal_part *parts;
 	unsigned nparts;

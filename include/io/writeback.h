@@ -35,6 +35,7 @@ struct writeback_config {
 	struct tasks *tasks; /* threads that may wait */
 	struct pool *pool;
 	uint64_t put_max; /* largest single PUT; default 32 MiB */
+	uint64_t copy_max; /* largest single COPY; default R2's 5 GiB */
 	uint64_t part_size; /* wished; 0: chosen by size */
 	/* As far as R2 takes them (struct part_window): */
 	unsigned parts_in_flight; /* any upload may have so many; default 4 */
@@ -86,8 +87,10 @@ MUST_CHECK int writeback_zero(struct writeback *wb, uint64_t off, uint64_t n,
 MUST_CHECK int writeback_copy(struct writeback *wb,
 			      const struct writeback_base *base, uint64_t off,
 			      uint64_t end);
-/* The metadata to be stored has changed. */
+/* The metadata to be stored has changed, other than by a change of bytes. */
 void writeback_touch(struct writeback *wb);
+/* Counts changes of any kind. */
+uint64_t writeback_changes(struct writeback *wb);
 /* What it builds on, and what was stored, lies at another key now. */
 void writeback_moved(struct writeback *wb, const char *key, const char *etag);
 /* What was stored was for another name: all is to be stored again. */
@@ -136,6 +139,7 @@ struct writeback_target {
 	const char *if_match; /* replace this version only: -ESTALE; or NULL */
 	const struct store_meta *meta; /* NULL: the source's, for a COPY */
 	uint64_t cid; /* content id the stored version will have */
+	uint64_t as_of; /* meta has the changes up to here; 0: all */
 };
 
 struct writeback_result {
@@ -153,6 +157,11 @@ struct writeback_result {
  * it already does under this key. One store at a time; later callers wait and
  * are often done by then. More than a few in a row of one key, by whatever
  * writeback, are held to one a second (io/pace.h).
+ *
+ * The metadata of a file that was streamed is that of its beginning: if it was
+ * touched since, R2 copies the object onto itself with the new one. Should that
+ * fail, or bytes have changed again, the content is stored and the writeback
+ * stays dirty.
  */
 MUST_CHECK int writeback_store(struct writeback *wb,
 			       const struct writeback_target *target,

@@ -27,6 +27,8 @@ struct part {
 /* An upload under way; its parts are guarded by the writeback's lock. */
 struct multipart {
 	char *key, *id;
+	uint64_t meta_gen; /* what its metadata was made from */
+	bool copied; /* parts of it, from the base */
 	uint64_t part_size;
 	struct part *parts;
 	unsigned n, flying;
@@ -56,6 +58,7 @@ struct writeback {
 	char *base_key, *base_etag; /* the version this builds on, or NULL */
 	uint64_t base_size;
 	uint64_t gen, data_gen; /* changes so far; those of bytes */
+	uint64_t touched; /* gen of the last one of metadata alone */
 	uint64_t stored_gen, stored_data_gen;
 	char *stored_key; /* NULL: never stored by us */
 	struct store_etag stored_etag;
@@ -70,8 +73,10 @@ struct writeback {
 	uint64_t recorded_gen, recorded_data_gen; /* what it was told of */
 	bool recorded_base; /* the content has the same base since */
 	struct task task;
+	uint64_t meta_gen; /* the storing task's own: of what it stored */
 	/* the streaming task's own */
 	struct store_meta stream_meta;
+	uint64_t stream_as_of;
 	char *stream_key;
 };
 
@@ -89,9 +94,10 @@ struct writebacks {
 void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
 	REQUIRES(wb->lock);
 
-/* Makes the upload if there is none for this key. */
+/* Makes the upload if there is none for this key; meta was made from the
+ * change as_of. */
 MUST_CHECK int multipart_begin(struct writeback *wb, const char *key,
-			       const struct store_meta *meta,
+			       const struct store_meta *meta, uint64_t as_of,
 			       struct store_interrupt *interrupt, char *why);
 /* A store begins: what it covers ends where the file ends now. */
 void multipart_take(struct writeback *wb);
@@ -116,6 +122,9 @@ void multipart_drop(struct writeback *wb);
 /* ---- writeback.c ---- */
 
 bool writeback_is_resumed(struct writeback *wb);
+
+/* Is the content that of the object it builds on, though it may be local? */
+bool writeback_is_base_locked(struct writeback *wb) REQUIRES(wb->lock);
 
 /* Is nothing left that comes from the base? */
 bool writeback_all_local(struct writeback *wb);

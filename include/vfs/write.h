@@ -143,11 +143,12 @@ void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
 /* ---- version.c: what a store replaces ---- */
 
 /* As writeback_store, over the version that the inode knows of, or another one
- * that its content may replace. The inode is begun. */
+ * that its content may replace: t says what, this says over which. The inode is
+ * begun. */
 MUST_CHECK int version_store(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i, struct writeback *wb,
-			     const char *key, const struct store_meta *pairs,
-			     uint64_t cid, struct writeback_result *r);
+			     const struct writeback_target *t,
+			     struct writeback_result *r);
 /* Every store of it has been heard of, or no longer matters. */
 void version_forget_locked(struct inode *i);
 

@@ -84,6 +84,7 @@ void journal_encode(struct buf *out, const struct journal_rec *rec)
 	put_number(out, "meta-changed", rec->meta_changed);
 	put_number(out, "changed", rec->changed_ns > 0 ? rec->changed_ns : 0);
 	put_text(out, "upload-id", rec->upload_id);
+	put_number(out, "upload-old", rec->upload_old);
 	put_number(out, "part-size", rec->part_size);
 	for (unsigned i = 0; i < rec->nparts; i++)
 		if (rec->parts[i].etag[0])
@@ -218,6 +219,8 @@ static bool take_number(struct journal_rec *rec, const char *name, size_t len,
 		rec->meta_changed = x;
 	else if (is(name, len, "changed"))
 		rec->changed_ns = (int64_t)x;
+	else if (is(name, len, "upload-old"))
+		rec->upload_old = x;
 	else if (is(name, len, "part-size"))
 		rec->part_size = x;
 	else

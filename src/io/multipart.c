@@ -146,12 +146,23 @@ static bool part_changed(void *arg, uint64_t off, uint64_t end)
 	return staged_changed(wb->staged, off, end);
 }
 
+static bool never(void *arg, uint64_t off, uint64_t end)
+{
+	return false;
+}
+
 static uint64_t choose_size(struct writeback *wb, bool outgrown)
 {
 	uint64_t size = staged_size(wb->staged);
 	uint64_t base_len = staged_base_len(wb->staged);
 	uint64_t wish = wb->ws->config.part_size;
+	bool is_base;
 
+	mutex_lock(&wb->lock);
+	is_base = writeback_is_base_locked(wb);
+	mutex_unlock(&wb->lock);
+	if (is_base)
+		return parts_size_rewrite(size, size, wish, never, NULL);
 	if (base_len)
 		return parts_size_rewrite(size, base_len, wish, part_changed,
 					  wb);
@@ -202,7 +213,7 @@ static bool usable(struct writeback *wb, const char *key, bool *ret_outgrown)
 }
 
 int multipart_begin(struct writeback *wb, const char *key,
-		    const struct store_meta *meta,
+		    const struct store_meta *meta, uint64_t as_of,
 		    struct store_interrupt *interrupt, char *why)
 {
 	struct store_req req;
@@ -231,6 +242,7 @@ int multipart_begin(struct writeback *wb, const char *key,
 	} else {
 		m->key = xstrdup(key);
 		m->id = xstrdup(req.ret_upload_id);
+		m->meta_gen = as_of;
 		mutex_lock(&wb->lock);
 		wb->mpu = m;
 		mutex_unlock(&wb->lock);
@@ -321,8 +333,10 @@ static bool copyable_locked(struct writeback *wb, const struct multipart *m,
 	uint64_t off = i * m->part_size, len = part_len(m, i, size);
 	bool last = off + len == size;
 
-	return wb->base && len <= PART_COPY_MAX && (last || len >= PART_MIN) &&
-	       !staged_changed(wb->staged, off, off + len);
+	if (len > PART_COPY_MAX || (!last && len < PART_MIN))
+		return false;
+	return writeback_is_base_locked(wb) ||
+	       (wb->base && !staged_changed(wb->staged, off, off + len));
 }
 
 static void describe_copy(struct part_job *j)
@@ -516,6 +530,7 @@ static bool next_locked(struct writeback *wb, struct multipart *m,
 		memcpy(ret->md5, p->md5, sizeof(ret->md5));
 		p->state = PART_FLYING;
 		p->sends++;
+		m->copied |= ret->copy;
 		m->flying++;
 		__atomic_add_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
 		return true;
@@ -685,6 +700,7 @@ int multipart_complete(struct writeback *wb,
 		ret->size = size;
 		mutex_lock(&wb->lock);
 		wb->mpu = NULL;
+		wb->meta_gen = m->meta_gen;
 		mutex_unlock(&wb->lock);
 		multipart_free(m);
 	} else {

@@ -156,7 +156,8 @@ static int check_before_complete(struct writeback *wb,
 					       .if_match = wb->base_etag };
 	int err = 0;
 
-	if (wb->base && !guards_base(wb, t) && !writeback_all_local(wb))
+	if ((wb->mpu->copied || (wb->base && !writeback_all_local(wb))) &&
+	    !guards_base(wb, t))
 		err = check_target(wb, &base, interrupt, ret);
 	if (!err && (t->create || t->if_match))
 		err = check_target(wb, t, interrupt, ret);
@@ -167,7 +168,8 @@ static int try_parts(struct writeback *wb, const struct writeback_target *t,
 		     struct store_interrupt *interrupt,
 		     struct writeback_result *ret, bool *ret_refused)
 {
-	int err = multipart_begin(wb, t->key, t->meta, interrupt, ret->why);
+	int err = multipart_begin(wb, t->key, t->meta, t->as_of, interrupt,
+				  ret->why);
 
 	*ret_refused = false;
 	if (err)
@@ -216,10 +218,9 @@ static int store_parts(struct writeback *wb, const struct writeback_target *t,
 static bool only_metadata(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);
-	bool meta = wb->base_key && wb->data_gen == wb->stored_data_gen &&
-		    staged_size(wb->staged) == wb->base_size;
+	bool meta = writeback_is_base_locked(wb);
 	mutex_unlock(&wb->lock);
-	return meta && wb->base_size <= PART_MAX;
+	return meta && wb->base_size <= wb->ws->config.copy_max;
 }
 
 /* Was a copy refused because the object to be copied is another one by now?
@@ -254,10 +255,12 @@ static int store_once(struct writeback *wb, const struct writeback_target *t,
 	return store_parts(wb, t, interrupt, ret);
 }
 
-/* What is not local comes from the version just stored, or, without a request,
- * from what the cache has of the first. */
-static void rebase(struct writeback *wb, const struct writeback_target *t,
-		   const struct writeback_result *r)
+/* R2 has what was here at gen and data_gen; what is not local comes from there,
+ * or, without a request, from what the cache has of the first version. It has
+ * older metadata if the upload was begun before that was touched. */
+static void settle(struct writeback *wb, const struct writeback_target *t,
+		   const struct writeback_result *r, uint64_t gen,
+		   uint64_t data_gen)
 {
 	struct fill_file *fresh = NULL, *old, *origin = NULL;
 
@@ -275,9 +278,15 @@ static void rebase(struct writeback *wb, const struct writeback_target *t,
 	}
 	free(wb->base_key);
 	free(wb->base_etag);
+	free(wb->stored_key);
 	wb->base_key = xstrdup(t->key);
 	wb->base_etag = xstrdup(r->etag.s);
 	wb->base_size = r->size;
+	wb->stored_key = xstrdup(t->key);
+	wb->stored_etag = r->etag;
+	wb->stored_gen = wb->touched > wb->meta_gen ? gen - 1 : gen;
+	wb->stored_data_gen = data_gen;
+	wb->resumed = false;
 	mutex_unlock(&wb->lock);
 	fill_close(old);
 	fill_close(origin);
@@ -328,20 +337,11 @@ static bool is_unheard(int err)
 }
 
 static void leave(struct writeback *wb, const struct writeback_target *t,
-		  const struct writeback_result *r, uint64_t gen,
-		  uint64_t data_gen, int err)
+		  const struct writeback_result *r, int err)
 {
 	mutex_lock(&wb->lock);
-	if (!err) {
-		wb->stored_gen = gen;
-		wb->stored_data_gen = data_gen;
-		free(wb->stored_key);
-		wb->stored_key = xstrdup(t->key);
-		wb->stored_etag = r->etag;
-		wb->resumed = false;
-	} else if (is_unheard(err)) {
+	if (is_unheard(err))
 		wb->resumed = true;
-	}
 	wb->storing = false;
 	pace_done(wb->ws->pace, t->key, r->refused);
 	cond_broadcast(&wb->changed);
@@ -350,31 +350,78 @@ static void leave(struct writeback *wb, const struct writeback_target *t,
 		    err ? 1 : r->size);
 }
 
+static int store_settled(struct writeback *wb, const struct writeback_target *t,
+			 struct store_interrupt *interrupt,
+			 struct writeback_result *ret)
+{
+	uint64_t gen = 0, data_gen = 0;
+	int err = -EBADMSG;
+
+	for (int i = 0; i < TRIES && err == -EBADMSG; i++) {
+		mutex_lock(&wb->lock);
+		gen = wb->gen;
+		data_gen = wb->data_gen;
+		wb->meta_gen = t->as_of;
+		mutex_unlock(&wb->lock);
+		ret->why[0] = 0;
+		err = store_once(wb, t, i > 0, interrupt, ret);
+	}
+	if (!err)
+		settle(wb, t, ret, gen, data_gen);
+	return err;
+}
+
+/* The new metadata, on the version just stored. */
+static void store_touched(struct writeback *wb,
+			  const struct writeback_target *t,
+			  struct store_interrupt *interrupt,
+			  struct writeback_result *ret)
+{
+	const struct store_etag etag = ret->etag;
+	struct writeback_target again = *t;
+	struct writeback_result r = { .why = "" };
+	int err;
+
+	again.create = false;
+	again.if_match = etag.s;
+	err = store_settled(wb, &again, interrupt, &r);
+	ret->refused |= r.refused;
+	if (err) {
+		mutex_lock(&wb->lock);
+		wb->resumed |= is_unheard(err);
+		mutex_unlock(&wb->lock);
+		log_warn("upload", "%s: its attributes are stored later: %s",
+			 t->key, r.why);
+		return;
+	}
+	ret->etag = r.etag;
+	ret->time_ns = r.time_ns;
+	fill_moved(wb->ws->config.fills, t->cid, t->key, r.etag.s);
+}
+
 int writeback_store(struct writeback *wb, const struct writeback_target *t,
 		    struct store_interrupt *interrupt,
 		    struct writeback_result *ret)
 {
-	uint64_t gen = 0, data_gen = 0;
+	struct writeback_target own = *t;
+	bool touched;
 	int err;
 
 	memset(ret, 0, sizeof(*ret));
 	err = enter(wb, t->key, interrupt, ret);
 	if (err)
 		return err == -EALREADY ? 0 : err;
-	for (int i = 0; i < TRIES; i++) {
-		mutex_lock(&wb->lock);
-		gen = wb->gen;
-		data_gen = wb->data_gen;
-		mutex_unlock(&wb->lock);
-		ret->why[0] = 0;
-		err = store_once(wb, t, i > 0, interrupt, ret);
-		if (err != -EBADMSG)
-			break;
-	}
+	if (!own.as_of)
+		own.as_of = writeback_changes(wb);
+	err = store_settled(wb, &own, interrupt, ret);
 	ret->stored = !err;
-	if (!err)
-		rebase(wb, t, ret);
-	leave(wb, t, ret, gen, data_gen, err);
+	mutex_lock(&wb->lock);
+	touched = wb->touched > wb->meta_gen && wb->touched <= own.as_of &&
+		  wb->data_gen == wb->stored_data_gen;
+	mutex_unlock(&wb->lock);
+	if (!err && touched)
+		store_touched(wb, &own, interrupt, ret);
+	leave(wb, t, ret, err);
 	return err;
 }
 
@@ -384,8 +431,8 @@ static void stream_task(struct task *task)
 {
 	struct writeback *wb = container_of(task, struct writeback, task);
 	char why[192] = "";
-	int err = multipart_begin(wb, wb->stream_key, &wb->stream_meta, NULL,
-				  why);
+	int err = multipart_begin(wb, wb->stream_key, &wb->stream_meta,
+				  wb->stream_as_of, NULL, why);
 
 	if (!err)
 		err = multipart_run(wb, true, NULL, why);
@@ -428,6 +475,7 @@ void writeback_stream(struct writeback *wb, const struct writeback_target *t)
 		store_meta_release(&wb->stream_meta);
 		free(wb->stream_key);
 		wb->stream_key = xstrdup(t->key);
+		wb->stream_as_of = t->as_of ? t->as_of : wb->gen;
 	}
 	mutex_unlock(&wb->lock);
 	if (!start)

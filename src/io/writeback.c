@@ -29,6 +29,8 @@ struct writebacks *writebacks_create(const struct writeback_config *config)
 	ws->config = *config;
 	if (!ws->config.put_max)
 		ws->config.put_max = 32 << 20;
+	if (!ws->config.copy_max)
+		ws->config.copy_max = PART_MAX;
 	if (!ws->config.parts_in_flight)
 		ws->config.parts_in_flight = 4;
 	if (!ws->config.parts_together)
@@ -145,6 +147,7 @@ static struct multipart *multipart_from_record(struct writebacks *ws,
 	m = xcalloc(1, sizeof(*m));
 	m->key = xstrdup(rec->key);
 	m->id = xstrdup(rec->upload_id);
+	m->meta_gen = !rec->upload_old;
 	m->part_size = rec->part_size;
 	multipart_begin_window(ws, m);
 	m->n = rec->nparts;
@@ -171,7 +174,7 @@ int writeback_resume(struct writebacks *ws, struct staged *staged,
 		base.cid = meta_new_cid(ws->config.meta);
 		err = set_base(wb, &base);
 	}
-	wb->gen = wb->data_gen = 1;
+	wb->gen = wb->data_gen = wb->touched = 1;
 	wb->stored_data_gen = rec->meta_changed ? wb->data_gen : 0;
 	wb->recorded_gen = wb->recorded_data_gen = 1;
 	wb->recorded_base = wb->resumed = true;
@@ -366,8 +369,16 @@ int writeback_copy(struct writeback *wb, const struct writeback_base *base,
 void writeback_touch(struct writeback *wb)
 {
 	mutex_lock(&wb->lock);
-	wb->gen++;
+	wb->touched = ++wb->gen;
 	mutex_unlock(&wb->lock);
+}
+
+uint64_t writeback_changes(struct writeback *wb)
+{
+	mutex_lock(&wb->lock);
+	uint64_t gen = wb->gen;
+	mutex_unlock(&wb->lock);
+	return gen;
 }
 
 void writeback_moved(struct writeback *wb, const char *key, const char *etag)
@@ -404,6 +415,12 @@ bool writeback_dirty(struct writeback *wb)
 	bool dirty = wb->gen != wb->stored_gen;
 	mutex_unlock(&wb->lock);
 	return dirty;
+}
+
+bool writeback_is_base_locked(struct writeback *wb)
+{
+	return wb->base_key && wb->data_gen == wb->stored_data_gen &&
+	       staged_size(wb->staged) == wb->base_size;
 }
 
 bool writeback_is_resumed(struct writeback *wb)
@@ -785,6 +802,7 @@ static void record_multipart_locked(struct writeback *wb,
 	if (!m || !m->id || strcmp(m->key, rec->key) != 0)
 		return;
 	rec->upload_id = xstrdup(m->id);
+	rec->upload_old = wb->touched > m->meta_gen;
 	rec->part_size = m->part_size;
 	rec->nparts = m->n;
 	rec->parts = xcalloc(m->n + 1, sizeof(*rec->parts));

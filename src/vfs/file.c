@@ -625,6 +625,7 @@ static void stream(struct vfs *v, struct inode *i, struct writeback *wb,
 	if (temporary || v->config.journal_close || after < STREAM_FROM ||
 	    inode_key(v, i, key))
 		return;
+	t.as_of = writeback_changes(wb);
 	inode_pairs(v, i, &pairs);
 	t.meta = &pairs;
 	writeback_stream(wb, &t);

@@ -130,9 +130,10 @@ static bool may_replace(struct vfs *v, const struct vfs_ctx *ctx,
 
 static int store_over_known(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *i, struct writeback *wb,
-			    struct writeback_target *t,
+			    const struct writeback_target *target,
 			    struct writeback_result *r)
 {
+	struct writeback_target t = *target;
 	uint64_t size = writeback_size(wb);
 	char etag[CACHE_ETAG_MAX];
 	int err;
@@ -140,24 +141,22 @@ static int store_over_known(struct vfs *v, const struct vfs_ctx *ctx,
 	mutex_lock(&v->lock);
 	snprintf(etag, sizeof(etag), "%s", i->etag ? i->etag : "");
 	mutex_unlock(&v->lock);
-	t->create = !etag[0];
-	t->if_match = etag[0] ? etag : NULL;
-	err = writeback_store(wb, t, ctx->interrupt, r);
+	t.create = !etag[0];
+	t.if_match = etag[0] ? etag : NULL;
+	err = writeback_store(wb, &t, ctx->interrupt, r);
 	if (error_may_pass(err) && err != -ECONNREFUSED && err != -EHOSTUNREACH)
-		note_unheard(v, i, t, size);
+		note_unheard(v, i, &t, size);
 	return err;
 }
 
 int version_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
-		  struct writeback *wb, const char *key,
-		  const struct store_meta *pairs, uint64_t cid,
+		  struct writeback *wb, const struct writeback_target *t,
 		  struct writeback_result *r)
 {
-	struct writeback_target t = { .key = key, .meta = pairs, .cid = cid };
-	int err = store_over_known(v, ctx, i, wb, &t, r);
+	int err = store_over_known(v, ctx, i, wb, t, r);
 
 	if ((err == -EEXIST || err == -ESTALE) &&
-	    may_replace(v, ctx, i, wb, key))
-		err = store_over_known(v, ctx, i, wb, &t, r);
+	    may_replace(v, ctx, i, wb, t->key))
+		err = store_over_known(v, ctx, i, wb, t, r);
 	return err;
 }

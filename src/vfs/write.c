@@ -324,6 +324,20 @@ void inode_make_durable(struct vfs *v, struct inode *i)
 	writeback_put(wb);
 }
 
+/* R2 has the content; of what was set on the file meanwhile, all is owed. */
+static void record_rest(struct vfs *v, struct inode *i, struct writeback *wb)
+{
+	char key[STORE_KEY_MAX + 1];
+	bool attributes = inode_key(v, i, key) == 0 &&
+			  writeback_same_content(wb, key);
+
+	if (!attributes)
+		writeback_rerecord(wb);
+	else if (write_record(v, i, wb, JOURNAL_OWED, v->config.journal_close,
+			      NULL))
+		log_warn("vfs", "the journal cannot be written");
+}
+
 /* If R2 has it all, or all is to go, nothing is left to be recovered; else the
  * rest is to replace what R2 has now. Who changes the content after the look at
  * it finds no record, and writes one when this has ended. */
@@ -337,7 +351,7 @@ static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb,
 	mutex_unlock(&v->lock);
 	bool rest = was && !all && writeback_dirty(wb);
 	if (rest)
-		writeback_rerecord(wb);
+		record_rest(v, i, wb);
 	else if (was)
 		writeback_unrecord(wb);
 	mutex_lock(&v->lock);
@@ -455,8 +469,8 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	char key[STORE_KEY_MAX + 1];
 	struct store_meta pairs;
+	struct writeback_target t = { .key = key, .meta = &pairs };
 	struct place p;
-	uint64_t cid = 0;
 	int err = inode_place(v, i, &p);
 
 	if (err)
@@ -464,21 +478,22 @@ static int store_content(struct vfs *v, const struct vfs_ctx *ctx,
 	err = inode_key(v, i, key);
 	mutex_lock(&v->lock);
 	if (!err && writeback_same_content(wb, key))
-		cid = i->cid;
+		t.cid = i->cid;
 	mutex_unlock(&v->lock);
-	if (!cid)
-		cid = meta_new_cid(v->meta);
+	if (!t.cid)
+		t.cid = meta_new_cid(v->meta);
 	if (!err)
 		err = removal_wait(v, ctx, key);
 	if (!err)
 		err = inode_renew(v, ctx, i, key);
+	t.as_of = writeback_changes(wb);
 	inode_pairs(v, i, &pairs);
 	if (!err)
-		err = version_store(v, ctx, i, wb, key, &pairs, cid, r);
+		err = version_store(v, ctx, i, wb, &t, r);
 	if (!err && r->stored) {
-		stored(v, i, &p, r, cid, &pairs);
+		stored(v, i, &p, r, t.cid, &pairs);
 		failure_over(v, i);
-		fill_moved(v->config.fills, cid, key, r->etag.s);
+		fill_moved(v->config.fills, t.cid, key, r->etag.s);
 	}
 	store_meta_release(&pairs);
 	place_put(v, &p);

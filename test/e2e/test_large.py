@@ -207,6 +207,54 @@ class Rewrite(Case):
         self.assertEqual(self.server.stats()["ops"]["CREATE"], 1)
 
 
+class Streamed(Case):
+    """Metadata of a file whose upload begins while it is written."""
+
+    def write(self, m, name):
+        fd = os.open(f"{m.path}/{name}", os.O_CREAT | os.O_WRONLY, 0o644)
+        for _ in range(64):
+            os.write(fd, b"x" * (1 << 20))
+        wait_until(lambda: m.stats()["requests"]["MPU_PART"]["finished"])
+        return fd
+
+    def test_attributes_set_before_close(self):
+        self.server.s3 = self.server.client()
+        m = self.mount()
+        fd = self.write(m, "set")
+        os.fchmod(fd, 0o600)
+        os.setxattr(fd, "user.color", b"blue")
+        os.utime(fd, (1000, 1000))
+        os.close(fd)
+        has = self.server.s3.head_object(Bucket=BUCKET, Key="set")["Metadata"]
+        self.assertEqual(has["mode"], str(0o100600))
+        self.assertEqual(has["mtime"], "1000.000000000")
+        self.assertIn("xattr", has)
+        self.assertEqual(self.server.stats()["ops"]["COPY"], 1)
+        self.assertEqual(m.read("set"), b"x" * (64 << 20))
+        os.close(self.write(m, "plain"))
+        m.unmount()
+        self.assertEqual(self.server.stats()["ops"]["COPY"], 1)
+
+    def test_attributes_that_fail_at_first(self):
+        self.server.s3 = self.server.client()
+        m = self.mount("--deadline", "2")
+        m.expected_errors = True
+        self.server.faults("op=COPY action=status:503")
+        fd = self.write(m, "set")
+        os.fchmod(fd, 0o600)
+        os.close(fd)
+        self.server.faults("")
+        m.unmount()
+        has = self.server.s3.head_object(Bucket=BUCKET, Key="set")["Metadata"]
+        self.assertEqual(has["mode"], str(0o100600))
+        self.assertEqual(self.server.stats()["ops"]["PART"], 4)
+        m.start()
+        os.listdir(m.path)
+        with open(f"{m.path}/set", "rb") as f:
+            self.assertEqual(f.read(), b"x" * (64 << 20))
+        self.assertEqual(os.stat(f"{m.path}/set").st_mode, 0o100600)
+
+
 class Restless(Case):
     server_options = ("--conn-bandwidth", "20000000")
 

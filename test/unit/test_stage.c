@@ -62,6 +62,7 @@ static void fill_record(struct journal_rec *r)
 	r->blob = memcpy(malloc(6), "a\0b c\0", 6);
 	r->blob_len = 6;
 	r->upload_id = strdup("x+/=%");
+	r->upload_old = true;
 	r->part_size = 16 << 20;
 	r->nparts = 3;
 	r->parts = calloc(3, sizeof(*r->parts));
@@ -88,7 +89,7 @@ static void test_journal(void)
 	CHECK(b.nparts == 3 && !b.parts[0].etag[0]);
 	CHECK(strcmp(b.parts[2].etag, "abc") == 0);
 	CHECK(strcmp(b.upload_id, a.upload_id) == 0 && b.base_len == 70);
-	CHECK(b.second);
+	CHECK(b.second && b.upload_old);
 	journal_release(&b);
 	for (size_t n = 0; n < out.len; n++)
 		refused &= journal_decode(out.data, n, &b) == -EBADMSG;

@@ -8,6 +8,8 @@
 
 enum { MIB = 1 << 20 };
 
+static uint64_t copy_max; /* of the next world; 0: the default */
+
 static struct world {
 	struct store *store;
 	struct cache *cache;
@@ -43,7 +45,8 @@ static void build(void)
 					.tasks = w.tasks,
 					.pool = w.pool,
 					.part_size = 5 * MIB,
-					.put_max = MIB };
+					.put_max = MIB,
+					.copy_max = copy_max };
 	w.writebacks = writebacks_create(&wc);
 }
 
@@ -393,6 +396,121 @@ static void test_refused_completion(void)
 	tear_down();
 }
 
+/* ---- metadata ---- */
+
+static struct store_meta mode(const char *value)
+{
+	static struct store_meta_pair pair;
+
+	pair = (struct store_meta_pair){ (char *)"mode", (char *)value };
+	return (struct store_meta){ &pair, 1 };
+}
+
+static void stream_with_mode(struct writeback *wb, const char *key,
+			     const char *value)
+{
+	struct store_meta meta = mode(value);
+	struct writeback_target t = { .key = key, .meta = &meta };
+
+	writeback_stream(wb, &t);
+}
+
+static int store_with_mode(struct writeback *wb, const char *key,
+			   const char *value)
+{
+	struct store_meta meta = mode(value);
+	struct writeback_result r;
+	struct writeback_target t = {
+		.key = key,
+		.meta = &meta,
+		.cid = meta_new_cid(cache_meta(w.cache)),
+	};
+	int err = writeback_store(wb, &t, NULL, &r);
+
+	if (!err)
+		CHECK_STR(r.etag.s, fake_find(key)->etag);
+	return err;
+}
+
+static struct writeback *stream_some(void)
+{
+	struct writeback *wb;
+
+	build();
+	wb = create();
+	write_run(wb, 'x', 0, 20 * MIB);
+	stream_with_mode(wb, "d", "1");
+	return wb;
+}
+
+static bool has_mode(const char *key, const char *value)
+{
+	const char *has = store_meta_get(&fake_find(key)->meta, "mode");
+
+	return has && strcmp(has, value) == 0;
+}
+
+static int refuse_copy(struct store_req *req)
+{
+	return req->op == STORE_COPY ? -EIO : 0;
+}
+
+static void test_touched_stream(void)
+{
+	struct writeback *wb = stream_some();
+
+	CASE("metadata that changed since the stream began is stored");
+	writeback_touch(wb);
+	CHECK_INT(store_with_mode(wb, "d", "2"), 0);
+	CHECK(has_mode("d", "2"));
+	CHECK(!writeback_dirty(wb));
+	CHECK_INT(fake.count[STORE_COPY], 1);
+	CHECK_INT(fake.count[STORE_MPU_PART], 4);
+	put_away(wb);
+	tear_down();
+
+	CASE("and costs nothing if it was only written to");
+	wb = stream_some();
+	CHECK_INT(store_with_mode(wb, "d", "2"), 0);
+	CHECK(has_mode("d", "1"));
+	CHECK(!writeback_dirty(wb));
+	CHECK_INT(fake.count[STORE_COPY], 0);
+	put_away(wb);
+	tear_down();
+
+	CASE("metadata that R2 does not take at once stays owed");
+	wb = stream_some();
+	writeback_touch(wb);
+	fake.hook = refuse_copy;
+	CHECK_INT(store_with_mode(wb, "d", "2"), 0);
+	CHECK(writeback_dirty(wb) && has_mode("d", "1"));
+	fake.hook = NULL;
+	CHECK_INT(store_with_mode(wb, "d", "3"), 0);
+	CHECK(!writeback_dirty(wb) && has_mode("d", "3"));
+	CHECK_INT(fake.count[STORE_MPU_PART], 4);
+	put_away(wb);
+	tear_down();
+}
+
+static void test_touched_giant(void)
+{
+	struct writeback *wb;
+
+	CASE("what is too large for a COPY is copied in parts");
+	copy_max = 4 * MIB;
+	wb = stream_some();
+	writeback_touch(wb);
+	CHECK_INT(store_with_mode(wb, "d", "2"), 0);
+	CHECK(has_mode("d", "2") && !writeback_dirty(wb));
+	CHECK_INT(fake.count[STORE_COPY], 0);
+	CHECK_INT(fake.count[STORE_MPU_PART], 4);
+	CHECK_INT(fake.count[STORE_MPU_COPY], 1);
+	CHECK(fake_holds("d", 'x', 0, 20 * MIB));
+	put_away(wb);
+	tear_down();
+	copy_max = 0;
+}
+
 int main(void)
 {
 	test_start();
@@ -403,5 +521,7 @@ int main(void)
 	test_rewrite_costs();
 	test_restless_writers();
 	test_refused_completion();
+	test_touched_stream();
+	test_touched_giant();
 	return test_end();
 }
