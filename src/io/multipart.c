@@ -151,17 +151,26 @@ static bool never(void *arg, uint64_t off, uint64_t end)
 	return false;
 }
 
-static uint64_t choose_size(struct writeback *wb, bool outgrown)
+/* Is it the object that it replaces, with other metadata? Then R2 has all of
+ * it, though it may be local. */
+static bool is_replaced_locked(struct writeback *wb, const char *key)
+	REQUIRES(wb->lock)
+{
+	return writeback_is_base_locked(wb) && strcmp(wb->base_key, key) == 0;
+}
+
+static uint64_t choose_size(struct writeback *wb, const char *key,
+			    bool outgrown)
 {
 	uint64_t size = staged_size(wb->staged);
 	uint64_t base_len = staged_base_len(wb->staged);
 	uint64_t wish = wb->ws->config.part_size;
-	bool is_base;
+	bool replaced;
 
 	mutex_lock(&wb->lock);
-	is_base = writeback_is_base_locked(wb);
+	replaced = is_replaced_locked(wb, key);
 	mutex_unlock(&wb->lock);
-	if (is_base)
+	if (replaced)
 		return parts_size_rewrite(size, size, wish, never, NULL);
 	if (base_len)
 		return parts_size_rewrite(size, base_len, wish, part_changed,
@@ -226,7 +235,7 @@ int multipart_begin(struct writeback *wb, const char *key,
 	multipart_drop(wb);
 	m = xcalloc(1, sizeof(*m));
 	multipart_begin_window(wb->ws, m);
-	m->part_size = choose_size(wb, outgrown);
+	m->part_size = choose_size(wb, key, outgrown);
 	if (!m->part_size) {
 		multipart_free(m);
 		return -EFBIG;
@@ -335,7 +344,7 @@ static bool copyable_locked(struct writeback *wb, const struct multipart *m,
 
 	if (len > PART_COPY_MAX || (!last && len < PART_MIN))
 		return false;
-	return writeback_is_base_locked(wb) ||
+	return is_replaced_locked(wb, m->key) ||
 	       (wb->base && !staged_changed(wb->staged, off, off + len));
 }
 
