@@ -364,10 +364,10 @@ class AtOnce(Journal):
         self.server.faults("op=PUT action=drop")
         for n in range(60):
             self.closed_during(m, f"a{n}",
-                               lambda a: os.rename(a, a.replace("a", "b")))
+                               lambda path: os.rename(path, path + ".b"))
         found = {(e[4], e[1]) for e in self.entries(m)}
         self.server.faults("")
-        self.assertEqual(found, {(f"b{n}", "owed") for n in range(60)})
+        self.assertEqual(found, {(f"a{n}.b", "owed") for n in range(60)})
 
     def test_what_was_unlinked_is_not_recorded(self):
         m = self.mount("--writeback")
