@@ -314,7 +314,10 @@ static void part_done(struct store_req *req)
 		p->state = PART_DONE;
 		m->done++;
 		memcpy(p->etag, req->ret_part_etag, sizeof(p->etag));
-	} else if (fails_store(j) && !m->error) {
+	} else if (req->error == -EBADMSG) {
+		p->summed = false;
+	}
+	if (fails_store(j) && !m->error) {
 		m->error = req->error;
 		snprintf(m->why, sizeof(m->why), "%s", req->why);
 	}
