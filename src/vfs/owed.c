@@ -50,6 +50,24 @@ static void folder_refused(struct vfs *v, struct inode *i, int err)
 	folder_give_up(v, i);
 }
 
+/* What was changed during the store is owed in its turn, unless somebody has
+ * yet to close the file. */
+static void stored_once(struct vfs *v, struct inode *i)
+{
+	struct writeback *wb = inode_staged(v, i);
+	bool left;
+
+	mutex_lock(&v->lock);
+	left = wb && !i->unlinked && !i->owed && i->writers == 0 &&
+	       writeback_dirty(wb);
+	mutex_unlock(&v->lock);
+	writeback_put(wb);
+	if (left)
+		inode_owe(v, i, OWED_ATTR_NS);
+	else
+		inode_settle(v, i);
+}
+
 static void run_owed(struct task *t)
 {
 	struct owed_job *j = container_of(t, struct owed_job, task);
@@ -68,7 +86,7 @@ static void run_owed(struct task *t)
 	else if (err)
 		inode_abandon(v, j->inode);
 	else
-		inode_settle(v, j->inode);
+		stored_once(v, j->inode);
 	inode_put(v, j->inode);
 	free(j);
 	mutex_lock(&v->lock);

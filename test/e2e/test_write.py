@@ -483,6 +483,21 @@ class ResumedUpload(Case):
             Bucket=BUCKET, Key="f")["Body"].read()
         self.assertEqual(body, b"second")
 
+    def test_attributes_changed_during_an_owed_upload(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT key=f count=1 action=delay:2000")
+        with open(f"{m.path}/f", "wb") as f:
+            f.write(b"x" * 1000)
+        wait_until(lambda: m.stats()["requests"]["PUT"]["sent"])
+        os.chmod(f"{m.path}/f", 0o600)
+        wait_until(lambda: self.ops()["COPY"] == 1)
+        head = self.server.client().head_object(Bucket=BUCKET, Key="f")
+        self.assertEqual(head["Metadata"]["mode"], str(0o100600))
+        wait_until(lambda: "empty" in run(R2FS, "recover", "list",
+                                          m.path).stdout)
+        m.unmount()
+        self.assertEqual(self.ops()["PUT"], 1)
+
     def test_an_owed_upload_goes_on_where_it_was(self):
         m = self.mount("--writeback", "--part-size", "5M")
         self.server.control("bandwidth?bytes=8000000")
