@@ -807,7 +807,7 @@ static void record_multipart_locked(struct writeback *wb,
 	rec->nparts = m->n;
 	rec->parts = xcalloc(m->n + 1, sizeof(*rec->parts));
 	for (unsigned i = 0; i < m->n; i++)
-		if (m->parts[i].state == PART_DONE)
+		if (m->parts[i].state == PART_DONE && !m->parts[i].stale)
 			memcpy(rec->parts[i].etag, m->parts[i].etag,
 			       sizeof(rec->parts[i].etag));
 }

@@ -357,6 +357,35 @@ static void test_restless_writers(void)
 	store_rest('x', 0, 12 * MIB - 3);
 }
 
+/* Part 2 is being frozen when part 1 changes and all is promised. */
+static int promise_under_frozen_part(struct store_req *req)
+{
+	struct journal_rec rec = { .state = JOURNAL_OWED, .key = (char *)"d" };
+
+	if (req->op != STORE_MPU_PART || req->part_number != 2)
+		return 0;
+	write_run(hooked, 'h', 7 * MIB, 100);
+	if (fake.count[STORE_MPU_PART] < 4)
+		return 0;
+	write_run(hooked, 'n', 0, 100);
+	CHECK_INT(writeback_record(hooked, &rec, false), 0);
+	return 0;
+}
+
+static void test_promise_during_store(void)
+{
+	struct journal_rec rec;
+
+	CASE("a record names no part that is older than what it promises");
+	CHECK_INT(store_under(promise_under_frozen_part, 12 * MIB), 5);
+	CHECK(fake_holds("d", 'x', 0, 100));
+	CHECK_INT(stage_read_record(w.stage, writeback_id(hooked), &rec), 0);
+	CHECK(rec.nparts == 3 && !rec.parts[0].etag[0]);
+	CHECK(rec.nparts == 3 && rec.parts[2].etag[0]);
+	journal_release(&rec);
+	store_rest('n', 0, 100);
+}
+
 static unsigned refusals;
 
 static int refuse_complete(struct store_req *req)
@@ -520,6 +549,7 @@ int main(void)
 	test_base_replaced();
 	test_rewrite_costs();
 	test_restless_writers();
+	test_promise_during_store();
 	test_refused_completion();
 	test_touched_stream();
 	test_touched_giant();
