@@ -540,6 +540,67 @@ static void test_touched_giant(void)
 	copy_max = 0;
 }
 
+/* ---- the record ---- */
+
+static void owe(struct writeback *wb, const char *key)
+{
+	struct journal_rec rec = { .state = JOURNAL_OWED, .key = (char *)key };
+
+	CHECK_INT(writeback_record(wb, &rec, true), 0);
+}
+
+static struct journal_rec recorded(struct writeback *wb)
+{
+	struct journal_rec rec;
+
+	CHECK_INT(stage_read_record(w.stage, writeback_id(wb), &rec), 0);
+	return rec;
+}
+
+/* It is owed at last while it is stored, and then written anew. */
+static void owe_and_truncate(struct store_req *req)
+{
+	if (req->op != STORE_PUT)
+		return;
+	write_run(hooked, 'p', 0, 300);
+	owe(hooked, "d");
+	CHECK_INT(writeback_truncate(hooked, 0), 0);
+	write_run(hooked, 'n', 0, 5);
+}
+
+static void test_promise(void)
+{
+	struct journal_rec rec;
+	struct writeback *wb;
+
+	CASE("a record brought up to date owes what was promised");
+	build();
+	wb = hooked = create();
+	write_run(wb, 'f', 0, 100);
+	fake.after = owe_and_truncate;
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	fake.after = NULL;
+	writeback_rerecord(wb);
+	rec = recorded(wb);
+	CHECK_INT(rec.state, JOURNAL_OWED);
+	CHECK_INT(rec.size, 300);
+	CHECK(!rec.second && !rec.create);
+	CHECK_STR(rec.etag, fake_find("d")->etag);
+	journal_release(&rec);
+
+	CASE("and nothing that was written since R2 got it");
+	CHECK_INT(store_plainly(wb, "d"), 0);
+	write_run(wb, 'm', 5, 5);
+	writeback_rerecord(wb);
+	rec = recorded(wb);
+	CHECK_INT(rec.state, JOURNAL_OPEN);
+	CHECK_INT(rec.size, 10);
+	CHECK_STR(rec.etag, fake_find("d")->etag);
+	journal_release(&rec);
+	put_away(wb);
+	tear_down();
+}
+
 int main(void)
 {
 	test_start();
@@ -550,6 +611,7 @@ int main(void)
 	test_rewrite_costs();
 	test_restless_writers();
 	test_promise_during_store();
+	test_promise();
 	test_refused_completion();
 	test_touched_stream();
 	test_touched_giant();
