@@ -92,9 +92,10 @@ static void feed(struct fills *f)
 	mutex_unlock(&f->lock);
 }
 
-static bool wanted_locked(const struct fetch *fetch) REQUIRES(fetch->file->lock)
+static bool wanted_locked(struct fill_file *file, const struct fetch *fetch)
+	REQUIRES(file->lock)
 {
-	list_for_each(n, &fetch->file->waiters) {
+	list_for_each(n, &file->waiters) {
 		const struct fill_read *r =
 			list_entry(n, struct fill_read, link);
 
@@ -102,7 +103,7 @@ static bool wanted_locked(const struct fetch *fetch) REQUIRES(fetch->file->lock)
 		    fetch->off < r->off + r->len)
 			return true;
 	}
-	return fetch->unread && !fills_pressed(fetch->file->fills);
+	return fetch->unread && !fills_pressed(file->fills);
 }
 
 static void fetch_free(struct fetch *fetch)
@@ -122,7 +123,8 @@ void fetch_sweep(struct fill_file *file)
 		list_for_each_safe(n, tmp, &file->fetches) {
 			struct fetch *fetch = list_entry(n, struct fetch, link);
 
-			if (fetch->state != FETCH_LEFT || wanted_locked(fetch))
+			if (fetch->state != FETCH_LEFT ||
+			    wanted_locked(file, fetch))
 				continue;
 			list_del(n);
 			list_add_tail(&gone, n);
@@ -150,7 +152,7 @@ static void fetch_end(struct fetch *fetch, bool stored)
 	bool left;
 
 	mutex_lock(&file->lock);
-	left = !stored && wanted_locked(fetch);
+	left = !stored && wanted_locked(file, fetch);
 	if (left) {
 		fetch->state = FETCH_LEFT;
 		file->left++;

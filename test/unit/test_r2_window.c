@@ -28,6 +28,7 @@ static unsigned nops;
 static void begin(void)
 {
 	memset(&r2, 0, sizeof(r2));
+	mutex_init(&r2.lock);
 	memset(ops, 0, sizeof(ops));
 	nops = 0;
 	r2.window = r2.max_window = MAX;
@@ -49,10 +50,15 @@ static void queue(enum store_op kind, const char *key, unsigned n)
 
 static struct op *next(void)
 {
+	struct op *found = NULL;
+
+	mutex_lock(&r2.lock);
 	list_for_each(n, &r2.queue)
-		if (window_admits_locked(&r2, list_entry(n, struct op, link)))
-			return list_entry(n, struct op, link);
-	return NULL;
+		if (!found &&
+		    window_admits_locked(&r2, list_entry(n, struct op, link)))
+			found = list_entry(n, struct op, link);
+	mutex_unlock(&r2.lock);
+	return found;
 }
 
 static unsigned start(void)
@@ -73,7 +79,16 @@ static void finish(struct op *op)
 {
 	list_del(&op->link);
 	r2.under_way--;
+	mutex_lock(&r2.lock);
 	window_success_locked(&r2, op);
+	mutex_unlock(&r2.lock);
+}
+
+static void throttled(struct op *op, int status)
+{
+	mutex_lock(&r2.lock);
+	window_throttled_locked(&r2, op, status);
+	mutex_unlock(&r2.lock);
 }
 
 static void test_key(void)
@@ -81,8 +96,8 @@ static void test_key(void)
 	begin();
 	queue(STORE_GET, "a", 8);
 	CHECK_INT(start(), 8);
-	window_throttled_locked(&r2, &ops[0], 429);
-	window_throttled_locked(&r2, &ops[1], 429); /* the same moment */
+	throttled(&ops[0], 429);
+	throttled(&ops[1], 429); /* the same moment */
 	CHECK_INT(r2.counters.throttled, 2);
 	CHECK_INT(r2.window, MAX);
 	queue(STORE_GET, "a", 8);
@@ -100,7 +115,7 @@ static void test_recovery(void)
 	begin();
 	queue(STORE_GET, "a", 2);
 	CHECK_INT(start(), 2);
-	window_throttled_locked(&r2, &ops[0], 429);
+	throttled(&ops[0], 429);
 	finish(&ops[0]);
 	finish(&ops[1]);
 	queue(STORE_GET, "a", 2);
@@ -120,14 +135,14 @@ static void test_all(void)
 	queue(STORE_GET, "a", 1);
 	queue(STORE_MPU_PART, "a", 1);
 	CHECK_INT(start(), 2);
-	window_throttled_locked(&r2, &ops[1], 429); /* its sender's affair */
+	throttled(&ops[1], 429); /* its sender's affair */
 	CHECK_INT(r2.window, MAX);
-	window_throttled_locked(&r2, &ops[0], 503);
+	throttled(&ops[0], 503);
 	CHECK_INT(r2.window, MAX / 2);
 	reqs[2] = (struct store_req){ .op = STORE_LIST };
 	ops[2].req = &reqs[2];
 	mono_ns += 2000000000ull;
-	window_throttled_locked(&r2, &ops[2], 429); /* no key */
+	throttled(&ops[2], 429); /* no key */
 	CHECK_INT(r2.window, MAX / 4);
 }
 
