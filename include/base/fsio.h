@@ -24,7 +24,8 @@ struct fsio_ops {
 	void (*flush_start)(int fd, off_t off, off_t len);
 	int (*ftruncate)(int fd, off_t size);
 	int (*punch)(int fd, off_t off, off_t len); /* deallocate a range */
-	/* Has anybody else the file open or mapped? 1, 0; -errno: not known */
+	/* Has anybody else the file open or mapped? 1, 0; -errno: not known.
+	 * The process must ignore SIGIO. */
 	int (*is_used)(int fd);
 	int (*unlink)(const char *path);
 	int (*rename)(const char *from, const char *to);

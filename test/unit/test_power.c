@@ -10,6 +10,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -567,6 +568,7 @@ int main(void)
 
 	log_level = LOG_LEVEL_ERROR;
 	mutex_init(&lock);
+	signal(SIGIO, SIG_IGN); /* fsio_ops.is_used */
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(stage, sizeof(stage), "%s/stage", dir);
