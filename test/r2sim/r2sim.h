@@ -434,7 +434,7 @@ void count_json(struct text *t);
 /* ---- the HTTP side ---- */
 
 extern uint64_t conn_bandwidth; /* bytes a second, 0 = no cap */
-extern uint64_t link_bandwidth; /* of all connections together */
+extern _Atomic uint64_t link_bandwidth; /* of all connections together */
 void link_wait(size_t n); /* until the link has carried so many bytes */
 extern int latency_ms;
 extern const char *path_prefix, *domain;

@@ -20,7 +20,7 @@ struct stream {
 	long ms;
 };
 
-uint64_t link_bandwidth;
+_Atomic uint64_t link_bandwidth;
 
 /* All connections take turns on one link. */
 void link_wait(size_t n)
