@@ -243,9 +243,17 @@ class Passthrough(Case):
                     if e.errno != 116: # replaced while it was read
                         problems.append(repr(e))
 
+        def open_again():
+            try:
+                return open(f"{m.path}/a", "r+b")
+            except OSError as e:
+                if e.errno != 116: # replaced between lookup and open
+                    raise
+                return open(f"{m.path}/a", "r+b")
+
         def write():
             for body in bodies[1:] * 3:
-                with open(f"{m.path}/a", "r+b") as f:
+                with open_again() as f:
                     for off in range(0, size, 65536):
                         os.pwrite(f.fileno(), body[:65536], off)
         readers = [threading.Thread(target=read) for _ in range(4)]
