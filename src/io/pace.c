@@ -89,6 +89,15 @@ uint64_t pace_take(struct pace *p, const char *key)
 	return wait;
 }
 
+void pace_begin(struct pace *p, const char *key)
+{
+	mutex_lock(&p->lock);
+	struct slot *s = find_locked(p, key);
+	if (s->most == BURST)
+		s->tokens = BURST;
+	mutex_unlock(&p->lock);
+}
+
 void pace_done(struct pace *p, const char *key, bool refused)
 {
 	mutex_lock(&p->lock);

@@ -302,6 +302,8 @@ static int enter(struct writeback *wb, const char *key,
 	int err = 0;
 
 	mutex_lock(&wb->lock);
+	if (!wb->stored_key && !wb->storing)
+		pace_begin(wb->ws->pace, key);
 	wb->hurry = true;
 	for (;;) {
 		if (wb->gen == wb->stored_gen && wb->stored_key &&

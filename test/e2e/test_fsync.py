@@ -69,8 +69,7 @@ class Stored(Fsync):
         self.assertEqual(self.counted(lambda: os.close(fd)), {})
         self.refused_at_most(1)
 
-    def test_closing_in_a_loop_is_slowed_down_too(self):
-        start = time.monotonic()
+    def test_closing_in_a_loop(self):
 
         def loop():
             for i in range(BURST + 3):
@@ -79,7 +78,6 @@ class Stored(Fsync):
 
         n = self.counted(loop)
         self.assertEqual(n.pop("PUT"), BURST + 3)
-        self.assertGreaterEqual(time.monotonic() - start, 3)
         self.assertEqual(self.body("f"), b"%d" % (BURST + 2))
         self.refused_at_most(1)
 
@@ -100,10 +98,8 @@ class Stored(Fsync):
                     f.write(f"{i}")
                 os.rename(f"{self.m.path}/f.tmp", f"{self.m.path}/f")
 
-        start = time.monotonic()
         n = self.counted(loop)
         self.assertEqual(n.pop("PUT"), BURST + 2)
-        self.assertGreaterEqual(time.monotonic() - start, 2)
         self.assertEqual(self.body("f"), b"%d" % (BURST + 1))
         self.refused_at_most(1)
 

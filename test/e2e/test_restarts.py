@@ -8,7 +8,8 @@ import time
 import unittest
 
 import data
-from harness import CLEAN_ENV, Case, Mount, drop_kernel_cache, run
+from harness import CLEAN_ENV, Case, Mount, drop_kernel_cache, run, \
+    wait_until
 
 
 class Restarts(Case):
@@ -47,9 +48,11 @@ class Restarts(Case):
         return m
 
     def data_files(self, m):
-        files = glob.glob(m.cache + "/*/data/*/*")
-        self.assertGreaterEqual(len(files), self.FILES)
-        return files
+        def files():
+            return glob.glob(m.cache + "/*/data/*/*")
+
+        wait_until(lambda: len(files()) >= self.FILES)
+        return files()
 
     def database(self, m):
         path, = glob.glob(m.cache + "/*/cache.mdb")

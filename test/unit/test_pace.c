@@ -51,6 +51,8 @@ static void test_key(struct pace *p)
 	CHECK_INT(in_a_row(p, "other", &wait), 2);
 	sleep_ms(60000);
 	CHECK_INT(in_a_row(p, "other", &wait), 4);
+	pace_begin(p, "other");
+	CHECK_INT(in_a_row(p, "other", &wait), 4);
 }
 
 static void test_refused(struct pace *p)
@@ -63,6 +65,8 @@ static void test_refused(struct pace *p)
 	CHECK(pace_take(p, "r") > 0);
 	sleep_ms(1);
 	CHECK_INT(in_a_row(p, "r", &wait), 1);
+	pace_begin(p, "r");
+	CHECK_INT(in_a_row(p, "r", &wait), 0);
 	sleep_ms(60000);
 	CHECK_INT(in_a_row(p, "r", &wait), 1);
 }
