@@ -2,9 +2,10 @@
  * How often a key is written: R2 takes one write of a key in a second, and
  * refuses more if it cares to (r2-facts 3: same-key writes).
  *
- * A key may be written a few times in a row, then once a second, by each who
- * opens the file; from its first refusal on once a second always. What was written lately is remembered for
- * a few thousand keys; who is forgotten may begin again with a few.
+ * Each who opens a file may write its key a few times in a row, then once a
+ * second; from the first refusal on it is once a second, whoever writes. What
+ * was written lately is remembered for a few thousand keys; who is forgotten may
+ * begin again with a few.
  * Thread-safe. Never blocks.
  */
 #ifndef IO_PACE_H

@@ -155,8 +155,8 @@ struct writeback_result {
 /*
  * Returns when R2 holds the content that was here at the call; 0 at once if
  * it already does under this key. One store at a time; later callers wait and
- * are often done by then. More than a few in a row of one key, by whatever
- * writeback, are held to one a second (io/pace.h).
+ * are often done by then. More than a few in a row, and any of a key that R2
+ * has refused one of, are held to one a second (io/pace.h).
  *
  * The metadata of a file that was streamed is that of its beginning: if it was
  * touched since, R2 copies the object onto itself with the new one. Should that

@@ -63,6 +63,7 @@ struct writeback {
 	char *stored_key; /* NULL: never stored by us */
 	struct store_etag stored_etag;
 	bool resumed; /* an earlier run, or try, may have stored it, unheard */
+	bool paced; /* its key's pace has begun with it */
 	bool storing; /* one store at a time */
 	bool streaming; /* a task sends parts */
 	bool hurry; /* the task shall end: a store takes over */

@@ -302,8 +302,9 @@ static int enter(struct writeback *wb, const char *key,
 	int err = 0;
 
 	mutex_lock(&wb->lock);
-	if (!wb->stored_key && !wb->storing)
+	if (!wb->paced)
 		pace_begin(wb->ws->pace, key);
+	wb->paced = true;
 	wb->hurry = true;
 	for (;;) {
 		if (wb->gen == wb->stored_gen && wb->stored_key &&

@@ -70,7 +70,7 @@ def small(c):
         files = c.server.files(peer.path, names[:serial])
         # a tenth of the folder, then it stops: what is ahead was in vain
         rec.peer(g, one, peer, lambda: read_all(files, 1), serial,
-                 serial * size, serial, most=2 * serial)
+                 serial * size, serial, most=serial * 4 // 3 + 8)
 
     c.each(g, work, lambda p: p.keep_names())
     s = c.server.signer()

@@ -129,8 +129,8 @@ def cpython(t, mode):
     result = os.path.join(t.scratch, "junit.xml")
     cases = {}
     t.run(python_with_tests(), "-m", "test", "--tempdir", t.path, "--timeout",
-          "400", "--junit-xml", result,
-          *("test_" + m for m in PYTHON.split()), timeout=900)
+          "120", "--junit-xml", result,
+          *("test_" + m for m in PYTHON.split()), timeout=400)
     for case in xml.etree.ElementTree.parse(result).iter("testcase"):
         outcome = "pass"
         if case.find("failure") is not None or case.find("error") is not None:
