@@ -68,9 +68,10 @@ def small(c):
 
     def in_turn(peer):
         files = c.server.files(peer.path, names[:serial])
-        # a tenth of the folder, then it stops: what is ahead was in vain
+        # a tenth of the folder, then it stops: what is ahead was in vain, no
+        # more than it read and than --ahead-files
         rec.peer(g, one, peer, lambda: read_all(files, 1), serial,
-                 serial * size, serial, most=serial * 4 // 3 + 8)
+                 serial * size, serial, most=serial + min(serial, 48))
 
     c.each(g, work, lambda p: p.keep_names())
     s = c.server.signer()
