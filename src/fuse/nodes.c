@@ -13,13 +13,15 @@
  * latter kind: it gets what the node shows.
  *
  * Who may write takes its node before the file is opened: truncating a file and
- * then sending the caller away would be wrong.
+ * then sending the caller away would be wrong. The kernel sends it to the next
+ * node once: until it is there, no reader may take that one for passthrough.
  */
 #include "fuse/nodes.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -29,6 +31,8 @@ enum {
 	STRIPES = 16,
 	NODES_TOLD = 16, /* of one inode, of a change */
 };
+
+#define WRITER_COMES_NS 1000000000ull /* if it still wants to */
 
 #define INO_MASK ((1ull << GENERATION_SHIFT) - 1)
 
@@ -46,6 +50,7 @@ struct entry {
 	struct map_node node;
 	uint64_t ino;
 	uint64_t current; /* the newest node */
+	uint64_t writer_ns; /* a writer was sent away, and comes until then */
 	struct open_node *open;
 };
 
@@ -290,10 +295,13 @@ static int open_node_locked(struct nodes *n, struct entry *e, fuse_req_t req,
 		return -ESTALE;
 	if (!o) {
 		o = open_locked(e, node);
-		if (f && !__atomic_load_n(&n->refused, __ATOMIC_RELAXED))
+		if (f && !__atomic_load_n(&n->refused, __ATOMIC_RELAXED) &&
+		    e->writer_ns < clock_mono_ns())
 			pass_through(n, req, o, f);
 	} else if (!fits(o, f, req)) {
 		o->refused = fuse_req_ctx(req)->pid;
+		if (!f)
+			e->writer_ns = clock_mono_ns() + WRITER_COMES_NS;
 		*left = node == e->current;
 		if (*left)
 			e->current += 1ull << GENERATION_SHIFT;

@@ -1,10 +1,12 @@
 """Reads that the kernel answers from the cache's files by itself: whatever
 else is open, overwritten or evicted meanwhile, the bytes must be right."""
 
+import errno
 import mmap
 import os
 import subprocess
 import threading
+import time
 import unittest
 
 from harness import Case, drop_kernel_cache, wait_until
@@ -220,6 +222,34 @@ class Passthrough(Case):
             subprocess.run([f"{m.path}/bash", "-c", "exit 0"], check=True,
                            timeout=20)
 
+    def test_a_writer_among_readers(self):
+        """Each open of theirs takes the file for the kernel's own reads, which
+        must not send the writer away more than the once it can bear."""
+        m = self.prepare(a=os.urandom(256 * 1024))
+        end = time.monotonic() + 8
+        refused = []
+
+        def read():
+            while time.monotonic() < end:
+                try:
+                    with open(f"{m.path}/a", "rb") as f:
+                        os.pread(f.fileno(), 4096, 0)
+                except OSError as e:
+                    if e.errno != errno.ESTALE:
+                        refused.append(repr(e))
+
+        readers = [threading.Thread(target=read) for _ in range(6)]
+        for t in readers:
+            t.start()
+        while time.monotonic() < end:
+            try:
+                os.close(os.open(f"{m.path}/a", os.O_RDWR))
+            except OSError as e:
+                refused.append(repr(e))
+        for t in readers:
+            t.join()
+        self.assertEqual(refused, [])
+
     def test_opened_and_closed_by_many(self):
         """Readers, writers and half-cached opens side by side: no open may
         fail, no byte may be of nobody."""
@@ -243,17 +273,9 @@ class Passthrough(Case):
                     if e.errno != 116: # replaced while it was read
                         problems.append(repr(e))
 
-        def open_again():
-            try:
-                return open(f"{m.path}/a", "r+b")
-            except OSError as e:
-                if e.errno != 116: # replaced between lookup and open
-                    raise
-                return open(f"{m.path}/a", "r+b")
-
         def write():
             for body in bodies[1:] * 3:
-                with open_again() as f:
+                with open(f"{m.path}/a", "r+b") as f:
                     for off in range(0, size, 65536):
                         os.pwrite(f.fileno(), body[:65536], off)
         readers = [threading.Thread(target=read) for _ in range(4)]
