@@ -5,8 +5,9 @@
  * waits until there is room (with one exception that prevents deadlock: a
  * pool with nothing charged always grants); prefetch may only try. Chunks are
  * reference-counted: the last chunk_put returns the bytes and wakes waiters.
- * The contents of a new chunk are undefined. Buffers of a megabyte and more are
- * kept for reuse, in the budget, and no more of them than are in use.
+ * The contents of a new chunk are undefined. Buffers of 128 KiB and more are
+ * rounded up, by an eighth at most, and kept for reuse, in the budget, and no
+ * more of them than are in use or an eighth of it, and none when none is.
  * Thread-safe.
  */
 #ifndef BASE_POOL_H
@@ -21,7 +22,7 @@ struct pool;
 
 struct chunk {
 	uint8_t *data;
-	size_t cap;
+	size_t cap; /* what was asked for, or a little more; it is charged */
 	struct pool *pool;
 	unsigned refs; /* atomic */
 	struct chunk *next; /* the pool's own */

@@ -5,7 +5,9 @@
  * page when it is first touched, which for bytes that arrive at a gigabyte a
  * second is a third of the work of receiving them. Large buffers are therefore
  * huge pages where the kernel has some, and are kept for the next of the same
- * size. What is kept is never more than what is in use, and within the budget
+ * size; so that objects of about one size are served by the same buffers, there
+ * are eight sizes from one power of two to the next. What is kept is never more
+ * than what is in use, or an eighth of the budget, and within the budget
  * together with it, so RSS follows the use and an idle pool holds nothing.
  *
  * Small buffers are the allocator's, which recycles them itself. It must be
@@ -24,7 +26,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 
-enum { LARGE = 128 * 1024, MAPPED_MIN = 1 << 20, HUGE_PAGE = 2 << 20 };
+enum { LARGE = 128 * 1024, HUGE_PAGE = 2 << 20, KEPT_SHARE = 8 };
 
 struct pool {
 	struct mutex lock;
@@ -81,16 +83,22 @@ static uint8_t *map(size_t n)
 	return p + head;
 }
 
-static size_t map_bytes(size_t n)
+/* What is taken, and charged, for n bytes. */
+static size_t capacity(size_t n)
 {
-	return (n + 4095) / 4096 * 4096;
+	size_t step;
+
+	if (n < LARGE)
+		return n;
+	step = ((size_t)1 << (63 - __builtin_clzll(n))) / 8;
+	return (n + step - 1) / step * step;
 }
 
 static struct chunk *chunk_new(struct pool *p, size_t n)
 {
 	struct chunk *c = xmalloc(sizeof(*c));
 
-	c->data = n < MAPPED_MIN ? xmalloc(n) : map(map_bytes(n));
+	c->data = n < LARGE ? xmalloc(n) : map(n);
 	c->cap = n;
 	c->pool = p;
 	return c;
@@ -100,10 +108,10 @@ static void chunks_free(struct chunk *c)
 {
 	for (struct chunk *next; c; c = next) {
 		next = c->next;
-		if (c->cap < MAPPED_MIN)
+		if (c->cap < LARGE)
 			free(c->data);
 		else
-			munmap(c->data, map_bytes(c->cap));
+			munmap(c->data, c->cap);
 		free(c);
 	}
 }
@@ -125,13 +133,22 @@ static struct chunk *take_kept_locked(struct pool *p, size_t n)
 	return NULL;
 }
 
-/* Takes off the list what there is no room for; the caller frees it. */
+static size_t may_keep_locked(const struct pool *p) REQUIRES(p->lock)
+{
+	size_t most = p->used > p->max / KEPT_SHARE ? p->used :
+						      p->max / KEPT_SHARE;
+
+	if (p->used == 0 || p->used >= p->max)
+		return 0;
+	return most < p->max - p->used ? most : p->max - p->used;
+}
+
+/* Takes off the list what is too much; the caller frees it. */
 static struct chunk *trim_locked(struct pool *p) REQUIRES(p->lock)
 {
 	struct chunk *gone = NULL, *c;
 
-	while (p->kept > p->used ||
-	       (p->kept && (p->used >= p->max || p->kept > p->max - p->used))) {
+	while (p->kept > may_keep_locked(p)) {
 		c = p->free;
 		p->free = c->next;
 		p->kept -= c->cap;
@@ -147,7 +164,7 @@ static struct chunk *grant(struct pool *p, size_t n)
 	struct chunk *c, *gone;
 
 	mutex_lock(&p->lock);
-	c = n < MAPPED_MIN ? NULL : take_kept_locked(p, n);
+	c = n < LARGE ? NULL : take_kept_locked(p, n);
 	gone = trim_locked(p);
 	mutex_unlock(&p->lock);
 	chunks_free(gone);
@@ -169,6 +186,7 @@ struct chunk *pool_try(struct pool *p, size_t n)
 {
 	bool ok;
 
+	n = capacity(n);
 	mutex_lock(&p->lock);
 	ok = fits_locked(p, n);
 	if (ok)
@@ -182,6 +200,7 @@ struct chunk *pool_get(struct pool *p, size_t n, uint64_t timeout_ms)
 	uint64_t end = clock_mono_ms() + timeout_ms;
 	bool ok;
 
+	n = capacity(n);
 	mutex_lock(&p->lock);
 	while (!(ok = fits_locked(p, n))) {
 		uint64_t now = clock_mono_ms();
@@ -198,6 +217,7 @@ struct chunk *pool_get(struct pool *p, size_t n, uint64_t timeout_ms)
 
 struct chunk *pool_force(struct pool *p, size_t n)
 {
+	n = capacity(n);
 	mutex_lock(&p->lock);
 	p->used += n;
 	mutex_unlock(&p->lock);
@@ -219,7 +239,7 @@ void chunk_put(struct chunk *c)
 	p = c->pool;
 	mutex_lock(&p->lock);
 	p->used -= c->cap;
-	if (c->cap >= MAPPED_MIN) {
+	if (c->cap >= LARGE) {
 		c->next = p->free;
 		p->free = c;
 		p->kept += c->cap;

@@ -179,6 +179,27 @@ static void test_pool_reuse(void)
 	pool_destroy(p); /* checks that nothing is kept */
 }
 
+static void test_pool_sizes(void)
+{
+	struct pool *p = pool_create(64 << 20);
+	struct chunk *a = pool_try(p, 1000000), *b = pool_try(p, 1000000);
+	uint8_t *was = b->data;
+
+	CASE("pool: objects of about one size share buffers");
+	CHECK(a->cap >= 1000000 && a->cap <= 1125000);
+	CHECK_INT(pool_used(p), a->cap + b->cap);
+	chunk_put(b);
+	b = pool_try(p, 990000);
+	CHECK(b->data == was);
+	chunk_put(b);
+	b = pool_try(p, 500000);
+	CHECK(b->data != was && b->cap >= 500000 && b->cap <= 562500);
+	chunk_put(b);
+	chunk_put(a);
+	CHECK_INT(pool_used(p), 0);
+	pool_destroy(p);
+}
+
 static atomic_uint ran;
 
 static void run_task(struct task *t)
@@ -322,6 +343,7 @@ int main(void)
 	test_sweep();
 	test_pool();
 	test_pool_reuse();
+	test_pool_sizes();
 	test_tasks();
 	test_seams();
 	test_fsio();
