@@ -124,7 +124,7 @@ MUST_CHECK int vfs_statfs(struct vfs *v, struct statvfs *ret);
 /*
  * Extended attributes, from the object's metadata: user.NAME for
  * x-amz-meta-NAME, the set s3fs keeps in x-amz-meta-xattr, and
- * user.r2fs.{key,etag}. Names of other namespaces are answered -ENODATA
+ * user.r2fs.{key,etag}. Names of other namespaces are answered -EOPNOTSUPP
  * without a request. *ret is given; its length returned.
  */
 MUST_CHECK ssize_t vfs_getxattr(struct vfs *v, const struct vfs_ctx *ctx,

@@ -2,10 +2,12 @@
  * Extended attributes: what the object's metadata says.
  *
  * ls -l and cp -a probe security.* and system.posix_acl_* for every file;
- * those are answered here, a request each would cost more than the data. Newer
- * ls (coreutils 9.4) asks for the list of names instead, so that is answered
- * from what is known unless the file is open. Only a user.* question about an
- * object whose headers nobody has seen asks R2 (one HEAD, remembered).
+ * those are answered here, a request each would cost more than the data. They
+ * are not supported, rather than absent: told so, ls does not ask again, and
+ * asking was most of the time that it took with many names. Newer ls (coreutils
+ * 9.4) asks for the list of names instead, so that is answered from what is
+ * known unless the file is open. Only a user.* question about an object whose
+ * headers nobody has seen asks R2 (one HEAD, remembered).
  *
  * s3fs keeps its set in x-amz-meta-xattr as percent-encoded JSON of base64
  * values; that form is read with a scanner for exactly this shape.
@@ -250,7 +252,7 @@ ssize_t vfs_getxattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 
 	*ret = NULL;
 	if (strncmp(name, "user.", 5) != 0)
-		return -ENODATA;
+		return -EOPNOTSUPP;
 	i = inode_get(v, ino);
 	if (!i)
 		return -ESTALE;
