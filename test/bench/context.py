@@ -12,7 +12,7 @@ import traceback
 import harness
 from content import write_native
 from measure import Recorder
-from peers import ALL
+from peers import ALL, Peer
 from server import Server
 
 NOTHING = os.path.join(harness.BUILD, "test/bench/nothing")
@@ -37,7 +37,8 @@ class Context:
 
     def close(self):
         self.server.stop()
-        shutil.rmtree(self.native, ignore_errors=True)
+        for folder in [self.native, *Peer.retired]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def scale(self, full, quick):
         return quick if self.quick else full
@@ -74,6 +75,7 @@ class Context:
                 if prepare:
                     prepare(peer)
                 self.server.shape()
+                os.sync() # what the last one left unwritten is not this one's
                 peer.start()
                 fn(peer)
             except Exception as e:

@@ -40,7 +40,7 @@ def small(c):
     """Small files of one folder, 16 threads and one: cold, warm, after a
     remount."""
     n, size, g = c.scale(2000, 500), BLOCK, "small files"
-    names = [f"small/f{i:05}" for i in range(n)]
+    names = [f"small{n}/f{i:05}" for i in range(n)]
     c.server.fill([(name, size) for name in names])
     native = c.native_files(names)
     total, rec = n * size, c.rec
@@ -58,7 +58,7 @@ def small(c):
         rec.peer(g, "… again, after a remount", peer,
                  lambda: read_all(files, 16), n, total, 0)
         with c.nothing(n, size) as top:
-            idle = [(f"{top}/{x[6:]}", None) for x in names]
+            idle = [(f"{top}/{os.path.basename(x)}", None) for x in names]
             for threads, text in (16, "16 threads"), (1, "one thread"):
                 turns(c, g, f"… again, {text}", peer, (
                     lambda: read_all(files, threads),
