@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "base/lock.h"
 
 enum {
 	STORE_KEY_MAX = 1024, /* bytes, r2-facts: limits */
@@ -283,10 +284,17 @@ struct store_interrupt;
 MUST_CHECK int store_call(struct store *s, struct store_req *req,
 			  struct store_interrupt *interrupt);
 
-/* A flag another thread may raise once; wakes one store_call at a time. */
+/*
+ * A flag another thread may raise once. It wakes the store_call that was given
+ * it, or who waits on the condition named last: named before the flag is looked
+ * at, with the mutex not held; a store_call in between unnames it, NULL, NULL
+ * does at the end. NULL for i is never raised.
+ */
 struct store_interrupt *store_interrupt_create(void);
+void store_interrupt_wakes(struct store_interrupt *i, struct mutex *m,
+			   struct cond *c);
 void store_interrupt_raise(struct store_interrupt *i);
-bool store_interrupt_raised(struct store_interrupt *i);
+bool store_interrupt_raised(const struct store_interrupt *i);
 void store_interrupt_destroy(struct store_interrupt *i);
 
 const char *store_op_name(enum store_op op); /* "GET", "LIST", ... */

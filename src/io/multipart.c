@@ -621,6 +621,7 @@ int multipart_run(struct writeback *wb, bool stream,
 	struct multipart *m;
 	int err = 0;
 
+	store_interrupt_wakes(interrupt, &wb->lock, &wb->changed);
 	mutex_lock(&wb->lock);
 	m = wb->mpu;
 	m->error = 0;
@@ -644,7 +645,7 @@ int multipart_run(struct writeback *wb, bool stream,
 		if (m->flying == 0)
 			break;
 		cond_wait_ms(&wb->changed, &wb->lock, WAIT_MS);
-		if (interrupt && store_interrupt_raised(interrupt))
+		if (store_interrupt_raised(interrupt))
 			err = -EINTR;
 	}
 	if (!err && m->error) {
@@ -653,6 +654,7 @@ int multipart_run(struct writeback *wb, bool stream,
 	}
 	m->error = 0;
 	mutex_unlock(&wb->lock);
+	store_interrupt_wakes(interrupt, NULL, NULL);
 	return err;
 }
 

@@ -301,6 +301,7 @@ static int enter(struct writeback *wb, const char *key,
 	uint64_t wait;
 	int err = 0;
 
+	store_interrupt_wakes(interrupt, &wb->lock, &wb->changed);
 	mutex_lock(&wb->lock);
 	if (!wb->paced)
 		pace_begin(wb->ws->pace, key);
@@ -321,7 +322,7 @@ static int enter(struct writeback *wb, const char *key,
 			break;
 		cond_wait_ms(&wb->changed, &wb->lock,
 			     wait < WAIT_MS ? wait : WAIT_MS);
-		if (interrupt && store_interrupt_raised(interrupt)) {
+		if (store_interrupt_raised(interrupt)) {
 			err = -EINTR;
 			break;
 		}
@@ -329,6 +330,7 @@ static int enter(struct writeback *wb, const char *key,
 	wb->storing |= !err;
 	wb->hurry = false;
 	mutex_unlock(&wb->lock);
+	store_interrupt_wakes(interrupt, NULL, NULL);
 	return err;
 }
 

@@ -638,7 +638,7 @@ int writeback_fill(struct writeback *wb, struct store_interrupt *interrupt)
 		uint64_t to = off + 8 * STEP < end ? off + 8 * STEP : end;
 
 		err = writeback_fill_range(wb, off, to);
-		if (!err && interrupt && store_interrupt_raised(interrupt))
+		if (!err && store_interrupt_raised(interrupt))
 			err = -EINTR;
 	}
 	return err;

@@ -8,6 +8,7 @@
  */
 #include "store/store_impl.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,9 +162,11 @@ struct waiter {
 };
 
 struct store_interrupt {
-	struct mutex lock;
-	bool raised;
-	struct waiter *waiter; /* the call to wake, or NULL */
+	atomic_bool raised;
+	struct mutex lock; /* before that of who is to be woken */
+	/* guarded by lock */
+	struct mutex *m;
+	struct cond *c; /* NULL: nobody waits */
 };
 
 struct store_interrupt *store_interrupt_create(void)
@@ -174,24 +177,32 @@ struct store_interrupt *store_interrupt_create(void)
 	return i;
 }
 
-void store_interrupt_raise(struct store_interrupt *i)
+void store_interrupt_wakes(struct store_interrupt *i, struct mutex *m,
+			   struct cond *c)
 {
+	if (!i)
+		return;
 	mutex_lock(&i->lock);
-	i->raised = true;
-	if (i->waiter) {
-		mutex_lock(&i->waiter->lock);
-		cond_broadcast(&i->waiter->ended);
-		mutex_unlock(&i->waiter->lock);
+	i->m = m;
+	i->c = c;
+	mutex_unlock(&i->lock);
+}
+
+void store_interrupt_raise(struct store_interrupt *i) UNCHECKED
+{
+	atomic_store(&i->raised, true);
+	mutex_lock(&i->lock);
+	if (i->c) {
+		mutex_lock(i->m);
+		cond_broadcast(i->c);
+		mutex_unlock(i->m);
 	}
 	mutex_unlock(&i->lock);
 }
 
-bool store_interrupt_raised(struct store_interrupt *i)
+bool store_interrupt_raised(const struct store_interrupt *i)
 {
-	mutex_lock(&i->lock);
-	bool raised = i->raised;
-	mutex_unlock(&i->lock);
-	return raised;
+	return i && atomic_load(&i->raised);
 }
 
 void store_interrupt_destroy(struct store_interrupt *i)
@@ -200,13 +211,6 @@ void store_interrupt_destroy(struct store_interrupt *i)
 		return;
 	mutex_release(&i->lock);
 	free(i);
-}
-
-static void set_waiter(struct store_interrupt *i, struct waiter *w)
-{
-	mutex_lock(&i->lock);
-	i->waiter = w;
-	mutex_unlock(&i->lock);
 }
 
 static void wake(struct store_req *req)
@@ -221,22 +225,13 @@ static void wake(struct store_req *req)
 
 /* Returns whether the request was cancelled on the interrupt's behalf. */
 static bool wait_end(struct store *s, struct store_req *req, struct waiter *w,
-		     struct store_interrupt *interrupt)
+		     const struct store_interrupt *interrupt)
 {
 	bool cancelled = false;
 
 	mutex_lock(&w->lock);
 	while (!w->done) {
-		bool raised = false;
-
-		if (interrupt && !cancelled) {
-			mutex_unlock(&w->lock);
-			raised = store_interrupt_raised(interrupt);
-			mutex_lock(&w->lock);
-		}
-		if (w->done)
-			break;
-		if (raised) {
+		if (!cancelled && store_interrupt_raised(interrupt)) {
 			cancelled = true;
 			store_cancel(s, req);
 		}
@@ -252,18 +247,16 @@ int store_call(struct store *s, struct store_req *req,
 	struct waiter w = { .done = false };
 	bool cancelled = false;
 
-	if (interrupt && store_interrupt_raised(interrupt))
+	if (store_interrupt_raised(interrupt))
 		return req->error = -EINTR;
 	mutex_init(&w.lock);
 	cond_init(&w.ended);
 	req->arg = &w;
 	req->done = wake;
-	if (interrupt)
-		set_waiter(interrupt, &w);
+	store_interrupt_wakes(interrupt, &w.lock, &w.ended);
 	store_submit(s, req);
 	cancelled = wait_end(s, req, &w, interrupt);
-	if (interrupt)
-		set_waiter(interrupt, NULL);
+	store_interrupt_wakes(interrupt, NULL, NULL);
 	cond_release(&w.ended);
 	mutex_release(&w.lock);
 	if (cancelled && req->error == -ECANCELED)

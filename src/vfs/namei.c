@@ -38,7 +38,6 @@
 enum {
 	LIST_COSTS_GETS = 13, /* Class A 4.50 $ / Class B 0.36 $ per million */
 	LIST_PAGES_FIRST = 4,
-	WAIT_MS = 100,
 };
 
 /* ---- single flight ---- */
@@ -71,21 +70,24 @@ int flight_begin(struct vfs *v, const struct vfs_ctx *ctx, struct flight *f,
 	int err = 0;
 
 	*again = !take_off;
+	store_interrupt_wakes(ctx->interrupt, &v->lock, &v->flight_done);
 	mutex_lock(&v->lock);
 	f->began_ns = clock_wall_ns();
 	while (!err && (other = map_find(&v->flights, hash, f))) {
 		*again = true;
 		f->began_ns =
 			container_of(other, struct flight, node)->began_ns;
-		cond_wait_ms(&v->flight_done, &v->lock, WAIT_MS);
-		if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
+		if (store_interrupt_raised(ctx->interrupt))
 			err = -EINTR;
+		else
+			cond_wait(&v->flight_done, &v->lock);
 	}
 	if (!err && !*again) {
 		map_insert(&v->flights, &f->node, hash);
 		atomic_fetch_add(&v->nflights, 1);
 	}
 	mutex_unlock(&v->lock);
+	store_interrupt_wakes(ctx->interrupt, NULL, NULL);
 	return err;
 }
 

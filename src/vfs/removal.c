@@ -289,9 +289,11 @@ static int wait_for_room_locked(struct removals *r, const struct vfs_ctx *ctx)
 	while (r->keys.count >= PENDING_MAX) {
 		if (r->failures != failures)
 			return r->error;
-		if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
+		if (r->ending)
+			return -EIO;
+		if (store_interrupt_raised(ctx->interrupt))
 			return -EINTR;
-		cond_wait_ms(&r->changed, &r->lock, WAKE_MS);
+		cond_wait(&r->changed, &r->lock);
 	}
 	return 0;
 }
@@ -303,6 +305,7 @@ int removal_add(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 	bool queued = false;
 	int err;
 
+	store_interrupt_wakes(ctx->interrupt, &r->lock, &r->changed);
 	mutex_lock(&r->lock);
 	err = wait_for_room_locked(r, ctx);
 	bool burst = in_burst_locked(r);
@@ -313,6 +316,7 @@ int removal_add(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 		start_locked(r);
 	}
 	mutex_unlock(&r->lock);
+	store_interrupt_wakes(ctx->interrupt, NULL, NULL);
 	if (err || queued)
 		return err;
 	err = removal_wait(v, ctx, key);
@@ -360,6 +364,7 @@ static int await(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 
 	if (!r)
 		return 0;
+	store_interrupt_wakes(ctx->interrupt, &r->lock, &r->changed);
 	mutex_lock(&r->lock);
 	uint64_t failures = r->failures;
 	while (!err && under_way_locked(r, key, below)) {
@@ -369,16 +374,18 @@ static int await(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 			err = r->error;
 		else if (r->ending)
 			err = -EIO;
-		else if (ctx->interrupt &&
-			 store_interrupt_raised(ctx->interrupt))
+		else if (store_interrupt_raised(ctx->interrupt))
 			err = -EINTR;
 		if (err)
 			break;
-		r->hurry |= r->queued > 0;
-		cond_broadcast(&r->changed);
-		cond_wait_ms(&r->changed, &r->lock, WAKE_MS);
+		if (r->queued && !r->hurry) {
+			r->hurry = true;
+			cond_broadcast(&r->changed);
+		}
+		cond_wait(&r->changed, &r->lock);
 	}
 	mutex_unlock(&r->lock);
+	store_interrupt_wakes(ctx->interrupt, NULL, NULL);
 	return err;
 }
 

@@ -33,7 +33,6 @@ enum {
 	JOIN_PAGES = 16, /* the first page is held until so many are pulled */
 	JOIN_NS = 2000000000,
 	CHAIN_PAGES = 64, /* a reader so far behind the others starts again */
-	WAIT_MS = 100, /* how soon a waiting puller sees its interrupt */
 };
 
 struct scan {
@@ -464,6 +463,7 @@ int scan_next(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	int err = 0;
 
 	*end = false;
+	store_interrupt_wakes(ctx->interrupt, &s->lock, &s->pulled);
 	mutex_lock(&s->lock);
 	while (!(next = after_locked(s, *page)) && !err) {
 		if (pulled) {
@@ -478,17 +478,18 @@ int scan_next(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 			err = -ESTALE;
 		} else if (ctx->nowait) {
 			err = -EAGAIN;
-		} else if (s->flying) {
-			cond_wait_ms(&s->pulled, &s->lock, WAIT_MS);
-			if (ctx->interrupt &&
-			    store_interrupt_raised(ctx->interrupt))
-				err = -EINTR;
-		} else {
+		} else if (!s->flying) {
 			s->flying = true;
 			mutex_unlock(&s->lock);
 			err = pull(v, ctx, s, probe);
 			pulled = !err;
+			store_interrupt_wakes(ctx->interrupt, &s->lock,
+					      &s->pulled);
 			mutex_lock(&s->lock);
+		} else if (store_interrupt_raised(ctx->interrupt)) {
+			err = -EINTR;
+		} else {
+			cond_wait(&s->pulled, &s->lock);
 		}
 	}
 	if (next) {
@@ -497,6 +498,7 @@ int scan_next(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 		*page = next;
 	}
 	mutex_unlock(&s->lock);
+	store_interrupt_wakes(ctx->interrupt, NULL, NULL);
 	return err;
 }
 

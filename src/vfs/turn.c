@@ -12,8 +12,6 @@
  */
 #include "vfs/write.h"
 
-enum { WAIT_MS = 100 };
-
 static bool is_moving_locked(struct vfs *v, const struct inode *i)
 	REQUIRES(v->lock)
 {
@@ -30,14 +28,27 @@ static bool is_free_locked(struct vfs *v, const struct inode *i)
 	return !i || (!i->busy && !i->settling && !is_moving_locked(v, i));
 }
 
+/* Who calls wait_locked takes and gives the lock by these two. */
+static void lock(struct vfs *v, const struct vfs_ctx *ctx) ACQUIRES(v->lock)
+{
+	store_interrupt_wakes(ctx->interrupt, &v->lock, &v->inode_free);
+	mutex_lock(&v->lock);
+}
+
+static void unlock(struct vfs *v, const struct vfs_ctx *ctx) RELEASES(v->lock)
+{
+	mutex_unlock(&v->lock);
+	store_interrupt_wakes(ctx->interrupt, NULL, NULL);
+}
+
 static int wait_locked(struct vfs *v, const struct vfs_ctx *ctx)
 	REQUIRES(v->lock)
 {
 	if (ctx->nowait)
 		return -EAGAIN;
-	cond_wait_ms(&v->inode_free, &v->lock, WAIT_MS);
-	if (ctx->interrupt && store_interrupt_raised(ctx->interrupt))
+	if (store_interrupt_raised(ctx->interrupt))
 		return -EINTR;
+	cond_wait(&v->inode_free, &v->lock);
 	return 0;
 }
 
@@ -46,7 +57,7 @@ int inodes_begin(struct vfs *v, const struct vfs_ctx *ctx, struct inode *a,
 {
 	int err = 0;
 
-	mutex_lock(&v->lock);
+	lock(v, ctx);
 	while (!err && !(is_free_locked(v, a) && is_free_locked(v, b) &&
 			 !is_moving_locked(v, dir)))
 		err = wait_locked(v, ctx);
@@ -57,7 +68,7 @@ int inodes_begin(struct vfs *v, const struct vfs_ctx *ctx, struct inode *a,
 			b->busy = true;
 		dir->changing++;
 	}
-	mutex_unlock(&v->lock);
+	unlock(v, ctx);
 	return err;
 }
 
@@ -91,10 +102,10 @@ int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	int err = 0;
 
-	mutex_lock(&v->lock);
+	lock(v, ctx);
 	while (!err && (i->settling || is_moving_locked(v, i)))
 		err = wait_locked(v, ctx);
-	mutex_unlock(&v->lock);
+	unlock(v, ctx);
 	return err;
 }
 
@@ -102,11 +113,11 @@ int inode_hold(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 {
 	int err = 0;
 
-	mutex_lock(&v->lock);
+	lock(v, ctx);
 	while (!err && (i->settling || is_moving_locked(v, i)))
 		err = wait_locked(v, ctx);
 	i->holds += !err;
-	mutex_unlock(&v->lock);
+	unlock(v, ctx);
 	return err;
 }
 
@@ -229,7 +240,7 @@ int folder_begin(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 {
 	int err = 0;
 
-	mutex_lock(&v->lock);
+	lock(v, ctx);
 	while (!err && (!is_free_locked(v, dir) || is_moving_locked(v, to)))
 		err = wait_locked(v, ctx);
 	if (!err) {
@@ -242,7 +253,7 @@ int folder_begin(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		if (err)
 			stop_locked(v, dir, to);
 	}
-	mutex_unlock(&v->lock);
+	unlock(v, ctx);
 	return err;
 }
 

@@ -47,6 +47,22 @@ class Endings(Case):
                     self.assertEqual(len(m.read("f/x")), 3 << 20)
                     m.unmount()
 
+    def test_signals_to_those_who_wait_for_another(self):
+        """Three list a folder, one request is on its way."""
+        m, first = self.blocked("op=LIST action=delay:20000", "ls", "MNT/f")
+        others = [subprocess.Popen(["ls", m.path + "/f"],
+                                   stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+                  for _ in range(2)]
+        time.sleep(0.5)
+        for p in *others, first:
+            self.assertIsNone(p.poll())
+            p.kill()
+            self.assertEqual(self.within(3, lambda: p.wait(25)),
+                             -signal.SIGKILL)
+        self.server.faults("")
+        self.assertEqual(len(m.read("f/x")), 3 << 20)
+
     def test_a_timer_and_then_the_end(self):
         """The kernel tells of the first signal only."""
         go_on = ("import os, signal, sys\n"
