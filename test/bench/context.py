@@ -44,11 +44,13 @@ class Context:
         return quick if self.quick else full
 
     @contextlib.contextmanager
-    def variant(self, name, latency=None):
+    def variant(self, name, latency=None, link=0):
         """Rows recorded meanwhile belong to this variant of the run, which
-        is a small one."""
+        is a small one unless a link, bytes a second of all connections
+        together, is what it is about."""
         quick, before = self.quick, self.server.latency_ms
-        self.quick = True
+        self.quick = quick or not link
+        self.server.link = link
         self.rec.variant = name
         if latency is not None:
             self.server.latency_ms = latency
@@ -56,6 +58,7 @@ class Context:
             yield
         finally:
             self.quick, self.server.latency_ms = quick, before
+            self.server.link = 0
             self.rec.variant = None
 
     def each(self, group, fn, prepare=None, writes=False, alone=False,

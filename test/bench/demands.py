@@ -1,14 +1,15 @@
 """What r2fs promises, beside what this run measured."""
 
+LINK = "a link of 400 MB/s" # the variant of that name
 BESIDE = 64 << 20 # of memory, beside the budget
 
 
 class Rows:
-    """Of the plain run, without its variants."""
+    """Of the plain run, or of one of its variants."""
 
-    def __init__(self, rows):
+    def __init__(self, rows, variant=None):
         self.rows = [r for r in rows if "error" not in r and
-                     "variant" not in r]
+                     r.get("variant") == variant]
 
     def find(self, peer, *words):
         """The row of a workload with these words, of that very name first."""
@@ -203,10 +204,18 @@ def writing(r):
                             "{:.2f}"))
 
 
+def limited(r):
+    yield (f"large file, cold, {LINK}: of the bare client", "≥ 0.9",
+           at_least(r.ratio("bare", "MiB sequential, cold"), 0.9))
+    yield (f"large file written, {LINK}: times the bare client", "≤ 1.25",
+           slower(r.ratio("bare", "close included"), 1.25))
+
+
 def found(rows):
     """(demand, target, measured, met) of what this run has measured."""
     r = Rows(rows)
     parts = [part(r) for part in (reading, warm, speed, cache, writing)]
+    parts.append(limited(Rows(rows, LINK)))
     for part in *parts, memory(rows), frugal(rows):
         for text, target, got in part:
             if got is not None:

@@ -3,10 +3,12 @@
 import os
 
 import access
+import demands
 from access import MIB, first_byte, read_all, read_at, read_whole
 from content import verify
 from measure import drop_kernel_cache
 from server import CONNECTIONS, HUGE
+from writing import large as write_large
 
 STEP = 8 * MIB # a range of the bare client
 BLOCK = 65536
@@ -198,5 +200,12 @@ def zero(c):
         large(c)
 
 
+def link(c):
+    """Large files where not the machine is the limit but the link to R2."""
+    with c.variant(demands.LINK, link=400_000_000):
+        large(c)
+        write_large(c)
+
+
 READING = {"small": small, "large": large, "random": random, "start": start}
-VARIANTS = {"tls": tls, "zero": zero}
+VARIANTS = {"link": link, "tls": tls, "zero": zero}

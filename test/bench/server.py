@@ -26,6 +26,7 @@ class Server(harness.Server):
         """`listed` names in one folder, `found` in folders of 1,000."""
         self.latency_ms, self.bandwidth = latency_ms, bandwidth
         self.listed, self.found = listed, found
+        self.link = 0 # bytes a second of all connections, 0: no limit
         self.contents = {}
         b = harness.BUCKET
         super().__init__(
@@ -43,6 +44,7 @@ class Server(harness.Server):
     def shape(self, on=True):
         self.latency(self.latency_ms if on else 0)
         self.control(f"bandwidth?bytes={self.bandwidth if on else 0}")
+        self.control(f"link?bytes={self.link if on else 0}")
 
     @contextlib.contextmanager
     def tls(self):
