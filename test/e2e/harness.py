@@ -53,6 +53,13 @@ def run(*argv, timeout=60, check=True, env=None, **kw):
     return p
 
 
+def copy_file(a, b):
+    """What cp does since coreutils 9.0."""
+    with open(a, "rb") as source, open(b, "wb") as target:
+        while os.copy_file_range(source.fileno(), target.fileno(), 1 << 62):
+            pass
+
+
 def certificate(folder, name="IP:127.0.0.1"):
     """One for that name which nobody has signed, and its key: two paths."""
     cert, key = (os.path.join(folder, n) for n in ("cert", "key"))

@@ -5,7 +5,7 @@ import os
 import time
 import unittest
 
-from harness import BUCKET, Case, drop_kernel_cache, run, wait_until
+from harness import BUCKET, Case, copy_file, drop_kernel_cache, wait_until
 
 
 class Copies(Case):
@@ -22,7 +22,7 @@ class Copies(Case):
         return f"{self.m.path}/{name}"
 
     def cp(self, a, b):
-        run("cp", self.path(a), self.path(b))
+        copy_file(self.path(a), self.path(b))
 
     def body(self, key):
         return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import BUCKET, R2FS, Case, run, wait_until
+from harness import BUCKET, R2FS, Case, copy_file, run, wait_until
 from test_programs import Writing
 
 
@@ -86,12 +86,12 @@ class Patterns(Writing):
             f.write(b"a" * 3000000)
         time.sleep(0.3)
         out = self.m.stats()["requests"]["bytes_out"]
-        n = self.counted(lambda: run("cp", f"{self.m.path}/a",
-                                     f"{self.m.path}/b"))
+        n = self.counted(lambda: copy_file(f"{self.m.path}/a",
+                                           f"{self.m.path}/b"))
         self.assertEqual(n, {"COPY": 1})
         self.assertEqual(self.m.stats()["requests"]["bytes_out"], out)
         self.assertEqual(self.body("b"), b"a" * 3000000)
-        run("cp", f"{self.m.path}/a", f"{self.m.path}/c")
+        copy_file(f"{self.m.path}/a", f"{self.m.path}/c")
         with open(f"{self.m.path}/c", "r+b") as f:
             f.write(b"changed")
         self.assertEqual(self.body("c")[:9], b"changedaa")
