@@ -507,30 +507,41 @@ void ops_deaf(struct ops_context *c)
 }
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
-		     struct session_features *features)
+static bool want_passthrough(struct fuse_conn_info *conn)
 {
-	features->passthrough =
-		geteuid() == 0 &&
-		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
-	features->io_uring = c->io_uring &&
-			     conn->want_ext & FUSE_CAP_OVER_IO_URING;
-	__atomic_store_n(&c->io_uring, features->io_uring, __ATOMIC_RELAXED);
-	if (features->passthrough)
-		c->nodes = nodes_create(c->vfs, node_changed, c);
+	return geteuid() == 0 &&
+	       fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
 }
 #else
-static void want_new(struct ops_context *c, struct fuse_conn_info *conn,
-		     struct session_features *features)
+static bool want_passthrough(struct fuse_conn_info *conn)
 {
+	return false;
+}
+#endif
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+static bool has_io_uring(const struct fuse_conn_info *conn)
+{
+	return conn->want_ext & FUSE_CAP_OVER_IO_URING;
+}
+#else
+static bool has_io_uring(const struct fuse_conn_info *conn)
+{
+	return false;
 }
 #endif
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct ops_context *c = userdata;
-	struct session_features features = { .passthrough = false };
+	struct session_features features = {
+		.passthrough = want_passthrough(conn),
+		.io_uring = c->io_uring && has_io_uring(conn),
+	};
 
+	__atomic_store_n(&c->io_uring, features.io_uring, __ATOMIC_RELAXED);
+	if (features.passthrough)
+		c->nodes = nodes_create(c->vfs, node_changed, c);
 	c->watch = watch_create();
 	want(conn, FUSE_CAP_READDIRPLUS);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
@@ -540,7 +551,6 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_MOVE);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS);
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
-	want_new(c, conn, &features);
 	conn->max_write = MAX_WRITE;
 	conn->max_background = 128;
 	conn->congestion_threshold = 96;
