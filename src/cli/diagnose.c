@@ -54,6 +54,7 @@ static const struct {
 	  "whether a firewall or proxy is in the way" },
 	{ 0, -ETIMEDOUT, "eset", CUT },
 	{ 0, -ETIMEDOUT, "closed", CUT },
+	{ 0, -ETIMEDOUT, "missing", CUT }, /* libcurl 8.14 */
 	{ 0, -EPROTO, NULL,
 	  "TLS failed: the certificate is not trusted (see --ca-bundle, and "
 	  "the ca-certificates package) or something intercepts the "

@@ -168,7 +168,7 @@ class Mounting(Case):
                 ("html:301", "HTTP 301", "check --endpoint"),
                 ("status:400", "HTTP 400", "check --endpoint"),
                 ("drop", "eset", "firewall or proxy"),
-                ("cut:20", "closed", "firewall or proxy"),
+                ("cut:20", "firewall or proxy"),
                 ("delay:9000", "the deadline ended", "check the network"),
                 ("status:403 code=AccessDenied", "Object Read")):
             with self.subTest(action=action):
