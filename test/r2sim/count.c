@@ -9,14 +9,16 @@
 
 #include "r2sim.h"
 
-static uint64_t ops[OP_COUNT], statuses[600], classes[128];
-static uint64_t bytes_in, bytes_out, started_us;
+static _Atomic uint64_t ops[OP_COUNT], statuses[600], classes[128];
+static _Atomic uint64_t bytes_in, bytes_out;
+static uint64_t started_us;
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *log_file;
 
-static void add(uint64_t *counter, uint64_t n)
+static void zero(_Atomic uint64_t *counters, size_t n)
 {
-	__atomic_add_fetch(counter, n, __ATOMIC_RELAXED);
+	while (n)
+		counters[--n] = 0;
 }
 
 void count_open(const char *log_path)
@@ -54,22 +56,22 @@ void count_request(const struct request *r)
 {
 	int class = op_info[r->op].class;
 
-	add(&ops[r->op], 1);
+	ops[r->op]++;
 	if (r->status < 600)
-		add(&statuses[r->status], 1);
+		statuses[r->status]++;
 	if (!r->unbilled)
-		add(&classes[class], 1);
-	add(&bytes_in, r->body.len);
-	add(&bytes_out, r->bytes_out);
+		classes[class]++;
+	bytes_in += r->body.len;
+	bytes_out += r->bytes_out;
 	if (log_file)
 		log_request(r);
 }
 
 void count_reset(void)
 {
-	memset(ops, 0, sizeof(ops));
-	memset(statuses, 0, sizeof(statuses));
-	memset(classes, 0, sizeof(classes));
+	zero(ops, OP_COUNT);
+	zero(statuses, 600);
+	zero(classes, 128);
 	bytes_in = bytes_out = 0;
 	limit_reset();
 }
@@ -81,9 +83,11 @@ void count_json(struct text *t)
 
 	text_add(t, "{\"ops\": {");
 	for (int i = 0; i < OP_COUNT; i++) {
+		uint64_t n = ops[i];
+
 		text_add(t, "%s\"%s\": %llu", i ? ", " : "", op_info[i].name,
-			 (unsigned long long)ops[i]);
-		total += ops[i];
+			 (unsigned long long)n);
+		total += n;
 	}
 	text_add(t,
 		 "}, \"class_a\": %llu, \"class_b\": %llu, \"free\": %llu, "

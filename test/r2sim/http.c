@@ -15,9 +15,9 @@
 
 #define BODY_MAX 5363466240ull /* 5 GiB - 5 MiB */
 
-uint64_t conn_bandwidth;
-int latency_ms;
-int64_t clock_offset_s;
+_Atomic uint64_t conn_bandwidth;
+_Atomic int latency_ms;
+_Atomic int64_t clock_offset_s;
 const char *path_prefix = "", *domain;
 
 /* ---- time ---- */
@@ -217,6 +217,8 @@ static enum MHD_Result send_answer(struct request *r)
 
 static enum MHD_Result answer(struct request *r)
 {
+	uint64_t ms;
+
 	r->body_us = mono_us();
 	if (r->control) {
 		control_run(r);
@@ -225,8 +227,9 @@ static enum MHD_Result answer(struct request *r)
 	if (!r->response)
 		route_run(r);
 	count_request(r);
-	if (latency_ms || r->wait_ms)
-		sleep_until_us(r->body_us + (latency_ms + r->wait_ms) * 1000);
+	ms = latency_ms + r->wait_ms;
+	if (ms)
+		sleep_until_us(r->body_us + ms * 1000);
 	limit_end_write(r);
 	return send_answer(r);
 }
@@ -291,14 +294,15 @@ static enum MHD_Result begin(struct request *r, const char *method)
 
 static void take_data(struct request *r, const char *data, size_t n)
 {
+	uint64_t rate = conn_bandwidth;
+
 	if (!r->body.md5)
 		return;
 	body_add(&r->body, data, n);
 	if (!r->control)
 		link_wait(n);
-	if (conn_bandwidth && !r->control)
-		sleep_until_us(r->start_us +
-			       r->body.len * 1000000 / conn_bandwidth);
+	if (rate && !r->control)
+		sleep_until_us(r->start_us + r->body.len * 1000000 / rate);
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *c,

@@ -28,6 +28,7 @@ struct listing {
 bool list_max(struct request *r, const char *name, long *echoed, long *max)
 {
 	const char *s = req_arg(r, name);
+	long page = limits.page;
 	double value;
 	char *end;
 
@@ -39,8 +40,8 @@ bool list_max(struct request *r, const char *name, long *echoed, long *max)
 		*echoed = (long)floor(value);
 		*max = *echoed < 1000 ? *echoed : 1000;
 	}
-	if (limits.page && *max > limits.page)
-		*max = limits.page;
+	if (page && *max > page)
+		*max = page;
 	return true;
 }
 

@@ -65,7 +65,8 @@ bool xml_read(const char *s, xml_fn fn, void *arg); /* false: malformed */
 
 /* ---- time ---- */
 
-extern int64_t clock_offset_s; /* what the server believes minus the truth */
+/* What the server believes minus the truth. */
+extern _Atomic int64_t clock_offset_s;
 
 int64_t sim_now_ms(void); /* by the server's belief */
 uint64_t mono_us(void);
@@ -410,9 +411,10 @@ void fault_json(struct text *t);
 /* ---- limits ---- */
 
 struct limits {
-	enum { WRITE_FREE, WRITE_OVERLAP, WRITE_SECOND } write;
-	unsigned reads, parts, total; /* at once: of a key, an upload, all */
-	unsigned page; /* keys in a page at most */
+	_Atomic enum { WRITE_FREE, WRITE_OVERLAP, WRITE_SECOND } write;
+	/* At once: of a key, an upload, all. */
+	_Atomic unsigned reads, parts, total;
+	_Atomic unsigned page; /* keys in a page at most */
 };
 extern struct limits limits; /* 0: no limit */
 
@@ -433,10 +435,10 @@ void count_json(struct text *t);
 
 /* ---- the HTTP side ---- */
 
-extern uint64_t conn_bandwidth; /* bytes a second, 0 = no cap */
+extern _Atomic uint64_t conn_bandwidth; /* bytes a second, 0 = no cap */
 extern _Atomic uint64_t link_bandwidth; /* of all connections together */
 void link_wait(size_t n); /* until the link has carried so many bytes */
-extern int latency_ms;
+extern _Atomic int latency_ms;
 extern const char *path_prefix, *domain;
 
 struct MHD_Daemon *http_start(unsigned port);

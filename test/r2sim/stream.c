@@ -27,14 +27,14 @@ void link_wait(size_t n)
 {
 	static uint64_t free_us; /* atomic: when the link is free again */
 	uint64_t before = __atomic_load_n(&free_us, __ATOMIC_RELAXED), after;
+	uint64_t rate = link_bandwidth;
 
-	if (!link_bandwidth)
+	if (!rate)
 		return;
 	do {
 		uint64_t now = mono_us();
 
-		after = (before > now ? before : now) +
-			n * 1000000 / link_bandwidth;
+		after = (before > now ? before : now) + n * 1000000 / rate;
 	} while (!__atomic_compare_exchange_n(&free_us, &before, after, false,
 					      __ATOMIC_RELAXED,
 					      __ATOMIC_RELAXED));
