@@ -83,6 +83,22 @@ def tls(port, cert, key):
         p.stdout.close()
 
 
+def sanitized(folder):
+    """The environment in which sanitizers write what they find there."""
+    log = f":log_path={folder}/sanitizer"
+    return dict(CLEAN_ENV, **{name: os.environ.get(name, "") + log for name in (
+        "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")})
+
+
+def found(folder):
+    """What they found."""
+    text = ""
+    for name in glob.glob(os.path.join(folder, "sanitizer*")):
+        with open(name) as f:
+            text += f.read()
+    return text
+
+
 class Server:
     """r2sim on a free port of the loopback."""
 
@@ -102,7 +118,7 @@ class Server:
             [R2SIM, "--data", os.path.join(self.dir, "data"), "--bucket",
              BUCKET, "--access-key", KEY, "--secret-key-file",
              self.secret_file, "--die-with-parent", *self.options, *more],
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, text=True, env=sanitized(self.dir),
             start_new_session=self.own_session)
         self.port = int(self.process.stdout.readline().split()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -186,7 +202,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()  # stalled answers sleep on
         self.process.stdout.close()
+        text = found(self.dir)
         shutil.rmtree(self.dir, ignore_errors=True)
+        assert not text, text[-12000:]
 
 
 def memory_limit(argv):
@@ -239,11 +257,7 @@ class Mount:
         return self
 
     def env(self):
-        """Sanitizers write what they find where tearDown looks."""
-        common = f":log_path={self.dir}/sanitizer"
-        extra = {name: os.environ.get(name, "") + common for name in (
-            "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
-        return dict(CLEAN_ENV, **extra)
+        return sanitized(self.dir)
 
     def start_in_foreground(self):
         with open(os.path.join(self.dir, "output"), "w") as out:
@@ -262,12 +276,11 @@ class Mount:
 
     def output(self):
         """What sanitizers and the runner had to say."""
-        text = ""
-        for name in glob.glob(os.path.join(self.dir, "sanitizer*")) + [
-                os.path.join(self.dir, "output")]:
-            if os.path.exists(name):
-                with open(name) as f:
-                    text += f.read()
+        name = os.path.join(self.dir, "output")
+        text = found(self.dir)
+        if os.path.exists(name):
+            with open(name) as f:
+                text += f.read()
         return text
 
     def stats(self):
@@ -346,9 +359,7 @@ class Mount:
                     self.log_text = f.read()
             except FileNotFoundError:
                 self.log_text = ""
-            self.found = "".join(
-                open(n).read() for n in
-                glob.glob(os.path.join(self.dir, "sanitizer*")))
+            self.found = found(self.dir)
             if not os.path.ismount(self.path):
                 shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -428,7 +439,10 @@ class Case(unittest.TestCase):
                     problems.append(m.log_text[-4000:])
             if getattr(m, "found", ""):
                 problems.append(m.found[-12000:])
-        self.server.stop()
+        try:
+            self.server.stop()
+        except Exception as e:
+            problems.append(str(e))
         self.assertEqual(problems, [], "\n".join(problems))
 
     def requests(self):
