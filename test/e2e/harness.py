@@ -8,7 +8,8 @@ Environment:
                      status 0, so that leaks are reported too
   R2FS_SLOW          factor on every time limit
   R2FS_MORE          further options of every mount
-  R2FS_RSS_LIMIT_MB  most memory a daemon may have had, instead of memory_limit
+  R2FS_RSS_LIMIT_MB  most memory a daemon may have had, instead of all narrower
+                     limits, which say nothing of a sanitizer's memory
 """
 
 import argparse
@@ -39,6 +40,7 @@ MIB = 1 << 20
 SLOW = float(os.environ.get("R2FS_SLOW", "1"))
 RUNNER = shlex.split(os.environ.get("R2FS_RUNNER", ""))
 MORE = shlex.split(os.environ.get("R2FS_MORE", ""))
+RSS_LIMIT = int(os.environ.get("R2FS_RSS_LIMIT_MB", "0")) * MIB
 TEST_LIMIT = 180 # seconds, times SLOW
 CLEAN_ENV = {k: v for k, v in os.environ.items()
              if not k.startswith(("AWS_", "R2_"))}
@@ -211,8 +213,8 @@ def memory_limit(argv):
     """What a daemon may have had (Mount.memory): what --memory gives to its
     buffers and 64 MiB beside, or 300 MiB. That is less than the default budget,
     which only large files read in sequence reach (test_memory)."""
-    if "R2FS_RSS_LIMIT_MB" in os.environ:
-        return int(os.environ["R2FS_RSS_LIMIT_MB"]) * MIB
+    if RSS_LIMIT:
+        return RSS_LIMIT
     p = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     p.add_argument("--memory")
     budget = p.parse_known_args(argv)[0].memory
