@@ -49,6 +49,7 @@ struct session {
 	struct fuse_session *se;
 	struct ops_context *context;
 	pthread_t signals;
+	pthread_key_t last_act; /* of the FUSE thread that got INIT, in rings */
 	atomic_bool over;
 };
 
@@ -87,16 +88,40 @@ static void wait_for_replies(struct session *s)
 		usleep(PENDING_US);
 }
 
+static void end_requests(struct session *s)
+{
+	__atomic_store_n(&s->context->closing, true, __ATOMIC_SEQ_CST);
+	wait_for_replies(s);
+}
+
+/* When the kernel ends the session by itself (umount -f) there is no other
+ * place between its word and the end of the rings, which waits for the FUSE
+ * threads. */
+static void on_thread_end(void *session)
+{
+	struct session *s = session;
+
+	if (fuse_session_exited(s->se))
+		end_requests(s);
+}
+
+static void on_ready(void *session, const struct session_features *features)
+{
+	struct session *s = session;
+
+	if (features->io_uring)
+		pthread_setspecific(s->last_act, s);
+	s->config->ready(s->config->arg, features);
+}
+
 /* When libfuse ends its rings, their requests are gone: the last replies come
  * first. It wakes its loop itself then. */
 static void end_session(struct session *s)
 {
 	bool rings = __atomic_load_n(&s->context->io_uring, __ATOMIC_RELAXED);
 
-	if (rings) {
-		__atomic_store_n(&s->context->closing, true, __ATOMIC_SEQ_CST);
-		wait_for_replies(s);
-	}
+	if (rings)
+		end_requests(s);
 	fuse_session_exit(s->se);
 	if (!rings)
 		wake_loop(s);
@@ -339,7 +364,9 @@ static int serve(struct session *s)
 		return err;
 	s->context->session = s->se;
 	ops_listen(s->context);
-	err = pthread_create(&s->signals, NULL, wait_for_signals, s);
+	err = pthread_key_create(&s->last_act, on_thread_end);
+	if (!err)
+		err = pthread_create(&s->signals, NULL, wait_for_signals, s);
 	if (err)
 		return -err;
 	err = loop(s);
@@ -350,6 +377,7 @@ static int serve(struct session *s)
 	atomic_store(&s->over, true);
 	pthread_kill(s->signals, SIGUSR2);
 	pthread_join(s->signals, NULL);
+	pthread_key_delete(s->last_act);
 	return err > 0 ? 0 : err;
 }
 
@@ -358,8 +386,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 {
 	struct ops_context context = { .vfs = v,
 				       .tasks = config->tasks,
-				       .ready = config->ready,
-				       .arg = config->arg,
+				       .ready = on_ready,
 				       .requests = config->requests,
 				       .io_uring = config->io_uring &&
 						   can_use_rings() };
@@ -370,6 +397,7 @@ int session_run(struct vfs *v, const struct session_config *config, char *why,
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	int err = -EIO;
 
+	context.arg = &s;
 	mutex_init(&context.lock);
 	list_init(&context.jobs);
 	s.se = fuse_session_new(&args, &ops_table, ops_table_size, &context);

@@ -102,6 +102,23 @@ class Rings(Case):
                 t.join(20)
         self.assertFalse(os.path.ismount(m.path))
 
+    def test_forced_off_while_busy(self):
+        self.server.put("a", b"x" * 100000)
+        m = self.with_rings()
+        self.server.latency(3000)
+        p = subprocess.Popen(["cat", f"{m.path}/a"],
+                             stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        wait_until(lambda: m.stats()["requests"]["in_flight"])
+        subprocess.run(["umount", "-f", m.path], timeout=20,
+                       stderr=subprocess.DEVNULL)
+        self.assertNotEqual(p.wait(20), 0)
+        wait_until(m.ended)
+        m.mounted = False
+        m.detach()
+        with open(m.log) as f:
+            self.assertIn(f"{m.path} is unmounted", f.read())
+
 
 if __name__ == "__main__":
     unittest.main()
