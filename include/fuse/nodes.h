@@ -48,6 +48,9 @@ bool nodes_may_pass(const struct nodes *n, const struct fuse_file_info *fi);
  */
 MUST_CHECK int nodes_open(struct nodes *n, fuse_req_t req, uint64_t node,
 			  struct vfs_file *f, struct fuse_file_info *fi);
+/* The reader is told ESTALE for another reason, once, since the kernel looks up
+ * no more often: there must be a node for it then. */
+void nodes_leave(struct nodes *n, fuse_req_t req, uint64_t node);
 /* The same for a file that was made or opened by create: gives its node. */
 uint64_t nodes_create_open(struct nodes *n, uint64_t ino);
 void nodes_release(struct nodes *n, fuse_req_t req, uint64_t node);

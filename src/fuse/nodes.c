@@ -284,7 +284,36 @@ static bool fits(struct open_node *o, struct vfs_file *f, fuse_req_t req)
 		     o->refused == fuse_req_ctx(req)->pid);
 }
 
-/* 0 with *left set: a node that new handles do not use any more. */
+/* Sends the caller away; true: from a node that new handles do not use any
+ * more. */
+static bool leave_locked(struct entry *e, fuse_req_t req, struct open_node *o)
+{
+	o->refused = fuse_req_ctx(req)->pid;
+	if (o->node != e->current)
+		return false;
+	e->current += 1ull << GENERATION_SHIFT;
+	return true;
+}
+
+void nodes_leave(struct nodes *n, fuse_req_t req, uint64_t node)
+{
+	struct stripe *s = n ? stripe_of(n, node_ino(node)) : NULL;
+	struct open_node *o;
+	struct entry *e;
+	bool left;
+
+	if (!n)
+		return;
+	mutex_lock(&s->lock);
+	e = find_locked(s, node_ino(node));
+	o = e ? open_find(e, node) : NULL;
+	left = o && o->backing && leave_locked(e, req, o);
+	mutex_unlock(&s->lock);
+	if (left)
+		n->fn(node, n->arg);
+}
+
+/* *left: of leave_locked. */
 static int open_node_locked(struct nodes *n, struct entry *e, fuse_req_t req,
 			    uint64_t node, struct vfs_file *f,
 			    struct fuse_file_info *fi, bool *left)
@@ -299,12 +328,9 @@ static int open_node_locked(struct nodes *n, struct entry *e, fuse_req_t req,
 		    e->writer_ns < clock_mono_ns())
 			pass_through(n, req, o, f);
 	} else if (!fits(o, f, req)) {
-		o->refused = fuse_req_ctx(req)->pid;
 		if (!f)
 			e->writer_ns = clock_mono_ns() + WRITER_COMES_NS;
-		*left = node == e->current;
-		if (*left)
-			e->current += 1ull << GENERATION_SHIFT;
+		*left = leave_locked(e, req, o);
 		return -ESTALE;
 	}
 	o->opens++;

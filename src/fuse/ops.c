@@ -311,6 +311,8 @@ static int call_open(struct job *j, const struct vfs_ctx *ctx)
 	if (err) {
 		if (!may_pass)
 			nodes_release(c->nodes, j->req, j->node);
+		else if (err == -ESTALE)
+			nodes_leave(c->nodes, j->req, j->node);
 		return err;
 	}
 	j->fi.keep_cache = keep;

@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from harness import Case, drop_kernel_cache, wait_until
+from harness import SLOW, Case, drop_kernel_cache, wait_until
 
 MIB = 1 << 20
 
@@ -113,6 +113,22 @@ class Passthrough(Case):
         with os.scandir(m.path) as entries:
             self.assertEqual(os.stat(f"{m.path}/a").st_ino,
                              next(entries).inode())
+
+    def test_opened_the_moment_another_version_is_seen(self):
+        """The kernel asks for a name once more, not twice."""
+        bodies = [bytes([i]) * (200000 + i) for i in range(13)]
+        m = self.prepare("--metadata-ttl", "minimal", a=bodies[0])
+        held = []
+        for body in bodies[1:]:
+            held.append(os.open(f"{m.path}/a", os.O_RDONLY))
+            self.server.put("a", body)
+            end = time.monotonic() + 20 * SLOW
+            while m.read("a") != body:
+                self.assertLess(time.monotonic(), end)
+            self.settle(m, "a", body)
+        for fd, body in zip(held, bodies):
+            self.assertEqual(self.get(fd, 300000), body)
+            os.close(fd)
 
     def test_written_here_while_open(self):
         old = os.urandom(2 * MIB)
