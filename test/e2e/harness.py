@@ -88,8 +88,10 @@ def tls(port, cert, key):
 def sanitized(folder):
     """The environment in which sanitizers write what they find there."""
     log = f":log_path={folder}/sanitizer"
-    return dict(CLEAN_ENV, **{name: os.environ.get(name, "") + log for name in (
+    env = dict(CLEAN_ENV, **{name: os.environ.get(name, "") + log for name in (
         "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")})
+    env["TSAN_OPTIONS"] += f":suppressions={HERE}/tsan.supp"
+    return env
 
 
 def found(folder):
