@@ -170,9 +170,11 @@ int vfs_getattr(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 	err = inode_refresh(v, ctx, i, false);
 	if (!err) {
 		inode_stat(v, i, &ret->st);
+		mutex_lock(&v->lock);
 		ret->ttl_ns = i == v->root ?
 				      v->config.metadata_ttl_ns :
 				      ttl_left(i->checked_ns, offline_ttl(v));
+		mutex_unlock(&v->lock);
 		ret->ttl_ns = offline_told(v, ret->ttl_ns);
 	}
 	inode_put(v, i);
