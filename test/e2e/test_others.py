@@ -80,6 +80,7 @@ class Others(Case):
     def test_kept_by_a_write_through_an_old_handle(self):
         m = self.mount("--metadata-ttl", "1")
         path = f"{m.path}/d/x"
+        self.assertEqual(m.read("d/x"), b"data")
         with open(path, "a") as f:
             f.write("+more")
             f.flush()
