@@ -23,10 +23,9 @@ struct scan_page {
 	bool *shown; /* false: the name was already given by an earlier page */
 };
 
-/* The directory's scan, joined or begun; adds a reference. flat: one that is
- * begun asks for its first page without grouping, so that folders below come
- * with it (vfs/level.h); not where that was in vain before. */
-struct scan *scan_join(struct vfs *v, struct inode *dir, bool flat);
+/* The directory's scan, joined if it is younger than what the cache would be
+ * believed of, or begun; adds a reference. */
+struct scan *scan_join(struct vfs *v, struct inode *dir);
 void scan_put(struct vfs *v, struct scan *s);
 
 /*
@@ -52,7 +51,9 @@ struct scan_result {
 
 /* Pulls up to max_pages more pages, to the end at most, without keeping them,
  * and looks for name in them: the cache may have been unable to keep a page,
- * so what it lacks afterwards proves nothing. flat: as scan_join; and the page
+ * so what it lacks afterwards proves nothing. flat: the first page, unless
+ * somebody has it already, is asked for without grouping, so that folders below
+ * come with it (vfs/level.h), not where that was in vain before; and the page
  * that has the name is the last. */
 MUST_CHECK int scan_advance(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *dir, unsigned max_pages,

@@ -140,7 +140,11 @@ static int start_listing(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	if (walk && walk_list(d->v, ctx, d->inode))
 		log_debug("vfs", "a page of a walk failed");
 	if (dir_ttl(d->v, d->inode) == 0)
-		d->scan = scan_join(d->v, d->inode, false);
+		d->scan = scan_join(d->v, d->inode);
+	if (d->scan && dir_ttl(d->v, d->inode) > 0) {
+		scan_put(d->v, d->scan); /* ended just now */
+		d->scan = NULL;
+	}
 	return 0;
 }
 

@@ -31,7 +31,7 @@
 
 enum {
 	JOIN_PAGES = 16, /* the first page is held until so many are pulled */
-	JOIN_NS = 2000000000,
+	JOIN_NS = 2000000000, /* old enough for who asks what is there now */
 	CHAIN_PAGES = 64, /* a reader so far behind the others starts again */
 };
 
@@ -121,23 +121,24 @@ static void scan_free(struct vfs *v, struct scan *s)
 	free(s);
 }
 
-static bool joinable_locked(struct scan *s)
+static bool joinable_locked(struct scan *s, int64_t age_ns)
 {
 	bool ok;
 
 	mutex_lock(&s->lock);
 	ok = s->turns == s->dir->turns && (s->pages == 0 || s->head) &&
-	     clock_wall_ns() - s->started_ns < JOIN_NS;
+	     clock_wall_ns() - s->started_ns < age_ns;
 	mutex_unlock(&s->lock);
 	return ok;
 }
 
 /* Joins the directory's scan, or makes fresh (may be NULL) the one to join. */
-static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh)
+static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh,
+			 int64_t age_ns)
 {
 	mutex_lock(&v->lock);
 	struct scan *s = dir->scan;
-	if (s && joinable_locked(s)) {
+	if (s && joinable_locked(s, age_ns)) {
 		s->refs++;
 	} else if (fresh) {
 		dir->scan = fresh;
@@ -149,17 +150,25 @@ static struct scan *join(struct vfs *v, struct inode *dir, struct scan *fresh)
 	return s;
 }
 
-struct scan *scan_join(struct vfs *v, struct inode *dir, bool flat)
+static struct scan *join_or_begin(struct vfs *v, struct inode *dir, bool flat,
+				  int64_t age_ns)
 {
-	struct scan *s = join(v, dir, NULL), *fresh;
+	struct scan *s = join(v, dir, NULL, age_ns), *fresh;
 
 	if (s)
 		return s;
 	fresh = scan_new(v, inode_get(v, dir->ino), flat);
-	s = join(v, dir, fresh);
+	s = join(v, dir, fresh, age_ns);
 	if (s != fresh)
 		scan_free(v, fresh);
 	return s;
+}
+
+struct scan *scan_join(struct vfs *v, struct inode *dir)
+{
+	int64_t ttl = v->config.metadata_ttl_ns;
+
+	return join_or_begin(v, dir, false, ttl > JOIN_NS ? ttl : JOIN_NS);
 }
 
 static void leave_locked(struct scan *s)
@@ -521,7 +530,7 @@ int scan_advance(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 		 unsigned max_pages, const char *name, bool flat,
 		 struct scan_result *ret)
 {
-	struct scan *s = scan_join(v, dir, flat);
+	struct scan *s = join_or_begin(v, dir, flat, JOIN_NS);
 	struct scan_page *page = NULL;
 	bool end = false;
 	int err = 0;

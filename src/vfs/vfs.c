@@ -85,7 +85,7 @@ void vfs_destroy(struct vfs *v)
 int vfs_probe(struct vfs *v, struct store_req *req)
 {
 	const struct vfs_ctx ctx = { 0 };
-	struct scan *s = scan_join(v, v->root, false);
+	struct scan *s = scan_join(v, v->root);
 	struct scan_page *page = NULL;
 	bool end;
 	int err = scan_next(v, &ctx, s, &page, &end, req);
