@@ -33,7 +33,8 @@ struct config { /* strings are owned */
 	char *temporary_names, *lock_names;
 	bool sloppy; /* unknown -o words are ignored (mount -s) */
 	uint64_t max_connections, network_threads;
-	uint64_t ahead_files; /* fetched at once before they are asked for */
+	uint64_t ahead_files; /* fetched at once before they are asked for; 0: nor
+			       * are folders listed */
 	int64_t deadline_ns;
 	char *log_level, *log_file;
 

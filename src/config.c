@@ -193,7 +193,8 @@ static const struct option options[] = {
 	  16 },
 	{ { "ahead-files", "N", "48", NULL,
 	    "files fetched at once before they are asked for, where a reader "
-	    "takes them in order; at most 3/4 of the connections, 0: none" },
+	    "takes them in order; at most 3/4 of the connections, 0: none, and "
+	    "no folders listed ahead either" },
 	  NUMBER,
 	  AT(ahead_files),
 	  0,

@@ -20,6 +20,7 @@
 #include "vfs/vfs.h"
 
 struct ahead;
+struct listahead;
 struct scan;
 struct unheard;
 
@@ -57,6 +58,7 @@ struct inode {
 	unsigned turns; /* names in it made, removed or stored by this mount */
 	bool moving; /* its keys are on their way to another name */
 	int walked; /* folders in it listed one by one, see vfs/walk.h */
+	bool broad; /* and one of them, or what lies below, was not small */
 	unsigned asked; /* single requests since the last listing */
 	bool fetched; /* a lookup waited for R2; cleared by the next open */
 	struct writeback *wb; /* content not (only) in R2, or NULL; a reference */
@@ -122,6 +124,7 @@ struct vfs {
 	atomic_uint nflights;
 	struct inode *root;
 	struct ahead *ahead; /* NULL: off */
+	struct listahead *listahead; /* NULL: off */
 	struct offline *offline; /* NULL: not asked for */
 	struct vfs_stats stats; /* guarded by lock */
 	struct vfs_listener listener; /* guarded by lock */

@@ -41,6 +41,7 @@ struct vfs_config {
 	struct tasks *tasks; /* threads that may wait for the network */
 	unsigned ahead; /* files brought before they are asked for, at once;
 			 * 0: none */
+	unsigned listahead; /* folders listed likewise; 0: none */
 	uint64_t ahead_bytes; /* at most so much of the cache for such files
 			       * that nobody has read yet; 0: no limit */
 	size_t held_max; /* inodes, before the kernel is asked to forget some;

@@ -32,6 +32,7 @@ enum {
 	DISK_THREADS = 2,
 	WHY = 1024,
 	DRAIN_MS = 60000,
+	LISTED_AHEAD = 16, /* folders, at most */
 	AHEAD_OF_CACHE = 32, /* a part of it, for files nobody has read yet */
 	NAMES_OF_MEMORY = 8, /* a part of it, for names the kernel holds */
 	INODE_BYTES = 512,
@@ -212,6 +213,14 @@ static unsigned ahead_share(const struct config *c)
 	return c->ahead_files < share ? c->ahead_files : share;
 }
 
+static unsigned listahead_share(const struct config *c)
+{
+	uint64_t share = c->max_connections / 4;
+
+	share = share < LISTED_AHEAD ? share : LISTED_AHEAD;
+	return c->ahead_files ? share : 0;
+}
+
 static int build_vfs(struct mount *m, char *why)
 {
 	const struct config *c = m->cfg;
@@ -247,6 +256,7 @@ static int build_vfs(struct mount *m, char *why)
 	vc.held_max = c->memory / NAMES_OF_MEMORY / INODE_BYTES;
 	vc.tasks = m->waiting;
 	vc.ahead = ahead_share(c);
+	vc.listahead = listahead_share(c);
 	vc.ahead_bytes = c->cache_size / AHEAD_OF_CACHE;
 	vc.writebacks = m->writebacks;
 	return vfs_new(&vc, &m->vfs);

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "vfs/inode.h"
+#include "vfs/listahead.h"
 #include "vfs/offline.h"
 #include "vfs/order.h"
 #include "vfs/scan.h"
@@ -145,7 +146,18 @@ static int start_listing(struct vfs_dir *d, const struct vfs_ctx *ctx)
 		scan_put(d->v, d->scan); /* ended just now */
 		d->scan = NULL;
 	}
+	listahead_reads(d->v, d->inode, !d->scan);
 	return 0;
+}
+
+static int list_whole(struct vfs_dir *d, const struct vfs_ctx *ctx)
+{
+	struct scan_result whole;
+
+	if (ctx->nowait)
+		return -EAGAIN;
+	listahead_reads(d->v, d->inode, false);
+	return scan_advance(d->v, ctx, d->inode, UINT32_MAX, "", false, &whole);
 }
 
 /* Names that R2 does not have yet are in the cache only, so with such the
@@ -153,7 +165,6 @@ static int start_listing(struct vfs_dir *d, const struct vfs_ctx *ctx)
 static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 {
 	struct vfs *v = d->v;
-	struct scan_result whole;
 	bool complete, staged;
 	int err = 0;
 
@@ -163,11 +174,11 @@ static int start(struct vfs_dir *d, const struct vfs_ctx *ctx)
 	staged = d->inode->staged > 0;
 	mutex_unlock(&v->lock);
 	if (!complete && staged)
-		err = ctx->nowait ? -EAGAIN :
-				    scan_advance(v, ctx, d->inode, UINT32_MAX,
-						 "", false, &whole);
+		err = list_whole(d, ctx);
 	else if (!complete)
 		err = start_listing(d, ctx);
+	else
+		listahead_reads(v, d->inode, true);
 	d->started = !err;
 	return err;
 }

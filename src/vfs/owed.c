@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vfs/ahead.h"
+#include "vfs/listahead.h"
 #include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/write.h"
@@ -237,6 +238,7 @@ void vfs_stop(struct vfs *v)
 	if (!v)
 		return;
 	ahead_stop(v->ahead);
+	listahead_stop(v->listahead);
 	offline_stop(v->offline);
 	mutex_lock(&v->lock);
 	v->ending = true;

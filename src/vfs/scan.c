@@ -19,6 +19,7 @@
  */
 #include "vfs/scan.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "vfs/level.h"
+#include "vfs/listahead.h"
 #include "vfs/removal.h"
 #include "vfs/walk.h"
 
@@ -422,8 +424,10 @@ static void finish(struct vfs *v, struct scan *s)
 			     meta_dir_end(v->meta, s->dir->ino, s->gen,
 					  s->started_ns, s->hidden);
 
-	if (!err && s->pages == 1)
-		walk_listed(v, s->dir, s->head ? s->head->n : 0);
+	if (!err) {
+		walk_listed(v, s->dir, s->pages == 1 ? s->head->n : UINT_MAX);
+		listahead_listed(v, s->dir, s->pages);
+	}
 	mutex_lock(&v->lock);
 	v->stats.hidden_keys += s->hidden;
 	if (!err && s->dir->complete_ns < s->started_ns)

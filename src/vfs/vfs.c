@@ -7,6 +7,7 @@
 #include "vfs/ahead.h"
 #include "vfs/inode.h"
 #include "vfs/key.h"
+#include "vfs/listahead.h"
 #include "vfs/offline.h"
 #include "vfs/removal.h"
 #include "vfs/scan.h"
@@ -48,6 +49,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 		v->removals = removals_create(v);
 	v->root = inode_from_rec(v, NULL, "", &root);
 	v->ahead = ahead_create(v);
+	v->listahead = listahead_create(v);
 	v->offline = offline_create(v);
 	*ret = v;
 	return 0;
@@ -69,6 +71,7 @@ void vfs_destroy(struct vfs *v)
 		return;
 	removals_destroy(v->removals);
 	ahead_destroy(v->ahead);
+	listahead_destroy(v->listahead);
 	offline_destroy(v->offline);
 	renames_forget(v);
 	map_each(&v->inodes, free_inode, v);

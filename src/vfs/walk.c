@@ -26,6 +26,7 @@ static void count_locked(struct inode *dir, bool small)
 {
 	if (!dir)
 		return;
+	dir->broad |= !small;
 	if (small)
 		dir->walked++;
 	else if (dir->walked > 0)
@@ -92,12 +93,14 @@ static void judge(struct vfs *v, struct inode *dir,
 	struct inode *parent = dir->parent;
 
 	if (parent && list->truncated &&
-	    strncmp(last, after, strlen(after)) == 0)
+	    strncmp(last, after, strlen(after)) == 0) {
 		parent->walked = NEVER;
-	else if (parent && !dir->complete_ns)
+		parent->broad = true;
+	} else if (parent && !dir->complete_ns) {
 		parent->walked = 0;
-	else if (parent && parent->parent && !list->truncated)
+	} else if (parent && parent->parent && !list->truncated) {
 		parent->parent->walked += BEGIN;
+	}
 	mutex_unlock(&v->lock);
 }
 
