@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 
 import demands
 import plot
@@ -109,7 +110,7 @@ def write(o, rows, facts):
                            markdown(rows)]))
     for group in dict.fromkeys(r["group"] for r in rows):
         mine = [r for r in rows if r["group"] == group and "error" not in r]
-        name = group.replace(" ", "-").replace(",", "") + ".svg"
+        name = re.sub(r"[^\w-]+", "-", group.replace(",", "")) + ".svg"
         if mine:
             with open(os.path.join(o.out, name), "w") as f:
                 f.write(plot.bars(group, mine))

@@ -1,6 +1,8 @@
 """That the benchmark's checks see what is wrong."""
 
+import argparse
 import os
+import sys
 import tempfile
 import unittest
 
@@ -8,6 +10,10 @@ import access
 import demands
 from content import MIB, Changed, Computed, Cut, PATTERN, Wrong, verify
 from oracle import best, recency
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "../e2e"))
+import report  # noqa: E402
 
 
 class Bytes(unittest.TestCase):
@@ -80,6 +86,15 @@ class Figures(unittest.TestCase):
         self.assertEqual(demands.miscounted([dict(row, requests=10)]), [])
         met = {text: ok for text, _, _, ok in demands.found([row])}
         self.assertFalse(met["g: w: requests / fewest"])
+
+    def test_any_group_has_a_plot(self):
+        row = {"peer": "r2fs", "group": "a file, a link of 4 MB/s",
+               "work": "w", "seconds": 1.0, "files": 0, "bytes": MIB}
+        with tempfile.TemporaryDirectory() as out:
+            report.write(argparse.Namespace(out=out), [row],
+                         report.about(argparse.Namespace(
+                             latency=30, bandwidth=50, quick=True), 1, [], {}))
+            self.assertIn("a-file-a-link-of-4-MB-s.svg", os.listdir(out))
 
 
 if __name__ == "__main__":
