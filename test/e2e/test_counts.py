@@ -6,7 +6,8 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Case, drop_kernel_cache, memory_limit, run, wait_until
+from harness import (SLOW, Case, drop_kernel_cache, memory_limit, run,
+                     wait_until)
 
 
 class SmallFiles(Case):
@@ -75,7 +76,8 @@ class ManyReaders(Case):
 
     def test_no_crumbs_when_memory_is_short(self):
         gets = self.read_all(12 << 20, "--memory", "64M")
-        self.assertLessEqual(gets, 48) # two a file, a few in pieces
+        # two a file, a few in pieces; more of them the less the readers keep up
+        self.assertLessEqual(gets, 48 if SLOW == 1 else 80)
 
 
 class Backwards(Case):
