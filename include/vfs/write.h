@@ -120,25 +120,46 @@ void inode_publish_name(struct vfs *v, struct inode *i);
 void inode_drop(struct vfs *v, struct inode *i);
 /* Is there an inode of this number in memory with changes of ours? */
 bool inode_is_held(struct vfs *v, uint64_t ino);
+/* Content an earlier run left; takes the reference. */
+void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
+		 bool deferred);
+
+/* ---- journal.c ---- */
+
 /* From the first written byte on the journal knows of the file. */
 void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb);
 /* What the inode is and holds is owed from now on, whatever happens to the
  * daemon, or (durable) to the machine. */
 MUST_CHECK int inode_journal_owed(struct vfs *v, struct inode *i,
 				  struct writeback *wb, bool durable);
+/* It is kept for the person who decides about it. */
+MUST_CHECK int inode_journal_failed(struct vfs *v, struct inode *i,
+				    struct writeback *wb, const char *why);
+/* R2 has what it had when the store began: the journal keeps what was changed
+ * since. */
+void inode_journal_stored(struct vfs *v, struct inode *i, struct writeback *wb);
 /* What the journal has of it survives a power cut. */
 void inode_make_durable(struct vfs *v, struct inode *i);
 /* The journal forgets it. */
 void inode_unjournal(struct vfs *v, struct inode *i);
-/* The journal's record again, after the key or attributes changed. False: it
- * cannot be written, and is what was promised: then R2 must have it. */
-MUST_CHECK bool inode_rejournal(struct vfs *v, struct inode *i);
-/* If it has one; and R2 has it soon, if it must. */
-void inode_rejournal_if(struct vfs *v, struct inode *i);
+/* If it has a record: that again, after the key or attributes changed. If it
+ * cannot be written, and is what was promised, R2 has it soon. */
+void inode_rejournal(struct vfs *v, struct inode *i);
 
-/* Content an earlier run left; takes the reference. */
-void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
-		 bool deferred);
+struct new_name {
+	struct inode *dir;
+	const char *name, *key;
+	const char *replaces; /* ETag of what is at the key now; "" nothing */
+	bool temporary;
+};
+
+/* Names a file that R2 knows nothing of, or that is owed, in the journal and
+ * in memory. What old (or NULL), whose name that was, is promised stays in the
+ * journal until inode_unjournal: there is no moment without one of both. Both
+ * are begun. -errno: the record cannot be written, and is what was promised;
+ * nothing has changed. */
+MUST_CHECK int inode_rename(struct vfs *v, struct inode *i, struct inode *old,
+			    const struct new_name *to, bool owed);
 
 /* ---- version.c: what a store replaces ---- */
 
@@ -252,6 +273,8 @@ void name_gone(struct vfs *v, struct inode *dir, const char *name);
 void name_forget(struct vfs *v, struct inode *dir, const char *name);
 /* All that is known of what lies below dir is to be asked for again. */
 void names_doubt(struct vfs *v, uint64_t dir);
+/* Its name leads elsewhere, or nowhere. */
+void inode_unname_locked(struct inode *i);
 /* What was begun and orphaned ends: its name leads elsewhere, if gone, or to
  * it as before. Drops the reference; NULL is fine. */
 void name_displaced(struct vfs *v, struct inode *i, bool gone);

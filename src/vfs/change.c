@@ -609,6 +609,13 @@ int vfs_link(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino,
 
 /* ---- removal ---- */
 
+void inode_unname_locked(struct inode *i)
+{
+	if (!i->unlinked && i->wb && i->parent)
+		i->parent->staged--;
+	i->unlinked = true;
+}
+
 void name_displaced(struct vfs *v, struct inode *i, bool gone)
 {
 	if (!i)
@@ -616,9 +623,7 @@ void name_displaced(struct vfs *v, struct inode *i, bool gone)
 	if (gone) {
 		inode_unowe(v, i);
 		mutex_lock(&v->lock);
-		if (!i->unlinked && i->wb && i->parent)
-			i->parent->staged--;
-		i->unlinked = true;
+		inode_unname_locked(i);
 		mutex_unlock(&v->lock);
 		inode_unjournal(v, i);
 	}

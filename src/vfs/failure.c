@@ -143,7 +143,7 @@ void failure_staging(struct vfs *v, struct inode *i, int err)
 	mutex_unlock(&v->lock);
 	if (told)
 		return;
-	inode_rejournal_if(v, i);
+	inode_rejournal(v, i);
 	if (!inode_key(v, i, key))
 		log_error("vfs",
 			  "%s cannot be written on: %s; %s. What was written "

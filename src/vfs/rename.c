@@ -56,26 +56,38 @@ void inode_move(struct vfs *v, struct inode *i, struct inode *dir,
 /* Nothing of i is in R2 and nothing was promised, or the journal keeps the
  * promise: the name alone changes. The upload will replace what is at the new
  * key now. */
-static bool move_locally(struct vfs *v, struct inode *i, const struct side *to,
-			 const struct inode *old)
+static bool is_local(struct vfs *v, struct inode *i, bool temporary)
 {
-	bool temporary = name_is_temporary(v, to->name);
-	const char *replaces = to->exists ? to->rec.etag : "";
-	bool local;
-
 	mutex_lock(&v->lock);
-	local = i->wb && !(i->etag && *i->etag) &&
-		((i->writers > 0 && !i->deferred) || temporary ||
-		 v->config.journal_close);
-	if (local && old) /* a store under way may have made another */
-		replaces = old->etag ? old->etag : "";
-	if (local) {
-		i->deferred = i->deferred && temporary;
-		free(i->etag);
-		i->etag = xstrdup(replaces);
-	}
+	bool local = i->wb && !(i->etag && *i->etag) &&
+		     ((i->writers > 0 && !i->deferred) || temporary ||
+		      v->config.journal_close);
 	mutex_unlock(&v->lock);
 	return local;
+}
+
+/* False: R2 has to, also if the journal cannot be written. */
+static bool move_locally(struct vfs *v, struct inode *i, struct inode *old,
+			 const struct side *to, bool owed)
+{
+	char replaces[CACHE_ETAG_MAX];
+	const struct new_name n = { .dir = to->dir,
+				    .name = to->name,
+				    .key = to->key,
+				    .replaces = replaces,
+				    .temporary = name_is_temporary(v,
+								   to->name) };
+
+	if (!is_local(v, i, n.temporary))
+		return false;
+	snprintf(replaces, sizeof(replaces), "%s",
+		 to->exists ? to->rec.etag : "");
+	mutex_lock(&v->lock);
+	if (old) /* a store under way may have made another */
+		snprintf(replaces, sizeof(replaces), "%s",
+			 old->etag ? old->etag : "");
+	mutex_unlock(&v->lock);
+	return inode_rename(v, i, old, &n, owed) == 0;
 }
 
 static void record_moved(struct vfs *v, struct inode *i, const struct side *to,
@@ -225,7 +237,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 {
 	struct inode *i = inode_from_rec(v, from->dir, from->name, &from->rec);
 	struct inode *old = to->exists ? inode_get(v, to->rec.ino) : NULL;
-	bool owed, local, replaced = false, kept = true;
+	bool owed, local, replaced = false;
 	int err = inodes_begin(v, ctx, i, old, to->dir);
 
 	if (err) {
@@ -237,25 +249,22 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 	if (!err && old)
 		err = inode_orphan(v, ctx, old);
 	owed = inode_unowe(v, i);
-	local = !err && move_locally(v, i, to, old);
+	local = !err && move_locally(v, i, old, to, owed);
 	if (!err && !local)
 		err = move_object(v, ctx, i, from, to, flags & NOREPLACE,
 				  &replaced);
 	name_displaced(v, old, replaced || local);
 	if (!err) {
 		name_gone(v, from->dir, from->name);
-		inode_move(v, i, to->dir, to->name);
 		if (local)
 			inode_publish_name(v, i);
+		else
+			inode_move(v, i, to->dir, to->name);
 	}
 	if (owed && (err || local))
 		owe_again(v, i);
-	if (local)
-		kept = inode_rejournal(v, i);
 	inode_end(v, i);
 	dir_end(v, to->dir);
-	if (!kept)
-		err = inode_store(v, ctx, i);
 	inode_settle(v, i);
 	inode_put(v, i);
 	return err;
@@ -346,7 +355,7 @@ static void tell_moved(struct vfs *v, struct inode *i)
 	if (wb)
 		writeback_moved(wb, key, etag);
 	writeback_put(wb);
-	inode_rejournal_if(v, i);
+	inode_rejournal(v, i);
 }
 
 /* The folder's rename ends: what is in use below goes on under its new key. */

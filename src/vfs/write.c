@@ -2,8 +2,7 @@
  * Inodes whose content is not (only) in R2.
  *
  * Names and versions change one at a time (inode_begin); content is let go of
- * only while nobody can change it (settling); what the journal has of it is
- * decided and written in one step (begin_record).
+ * only while nobody can change it (settling).
  */
 #include "vfs/write.h"
 
@@ -223,152 +222,7 @@ void inode_publish_name(struct vfs *v, struct inode *i)
 	put_name(v, i, META_STAGED);
 }
 
-/* ---- the journal ---- */
-
-/* What the record shall say and that it says so are one step. */
-static void begin_record(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	while (i->recording)
-		cond_wait(&v->inode_free, &v->lock);
-	i->recording = true;
-	mutex_unlock(&v->lock);
-}
-
-static void end_record(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	i->recording = false;
-	cond_broadcast(&v->inode_free);
-	mutex_unlock(&v->lock);
-}
-
-/* Attributes alone are not given up for bytes that nobody has closed if they
- * were promised to survive. */
-static bool is_promised_locked(const struct vfs *v, const struct inode *i)
-{
-	return i->journalled && i->journalled_owed &&
-	       (i->journalled_bytes || v->config.journal_close);
-}
-
-static int write_record(struct vfs *v, struct inode *i, struct writeback *wb,
-			enum journal_state state, bool durable, const char *why)
-{
-	char key[STORE_KEY_MAX + 1];
-	struct store_meta pairs;
-	struct journal_rec rec = { .state = state,
-				   .key = key,
-				   .why = (char *)why };
-	int err = inode_key(v, i, key);
-
-	if (err)
-		return err;
-	inode_pairs(v, i, &pairs);
-	key_meta_pack(&pairs, &rec.blob, &rec.blob_len);
-	store_meta_release(&pairs);
-	mutex_lock(&v->lock);
-	bool unlinked = i->unlinked;
-	if (state == JOURNAL_OPEN && is_promised_locked(v, i))
-		rec.state = state = JOURNAL_OWED;
-	rec.deferred = i->deferred;
-	snprintf(rec.etag, sizeof(rec.etag), "%s", i->etag ? i->etag : "");
-	mutex_unlock(&v->lock);
-	rec.create = !rec.etag[0];
-	err = unlinked ? 0 : writeback_record(wb, &rec, durable);
-	free(rec.blob);
-	if (err || unlinked)
-		return err;
-	bool bytes = writeback_adds_bytes(wb);
-	mutex_lock(&v->lock);
-	i->journalled = true;
-	i->journalled_bytes = bytes;
-	i->journalled_owed = state == JOURNAL_OWED;
-	mutex_unlock(&v->lock);
-	return 0;
-}
-
-/* A promise is not taken back, and nothing is recorded of an unlinked file. */
-static int record(struct vfs *v, struct inode *i, struct writeback *wb,
-		  enum journal_state state, bool durable, const char *why)
-{
-	begin_record(v, i);
-	int err = write_record(v, i, wb, state, durable, why);
-	end_record(v, i);
-	return err;
-}
-
-void inode_journal_open(struct vfs *v, struct inode *i, struct writeback *wb)
-{
-	mutex_lock(&v->lock);
-	bool done = i->unlinked || (i->journalled && i->journalled_bytes) ||
-		    is_promised_locked(v, i);
-	mutex_unlock(&v->lock);
-	if (!done && record(v, i, wb, JOURNAL_OPEN, false, NULL))
-		log_warn("vfs", "the journal cannot be written");
-}
-
-int inode_journal_owed(struct vfs *v, struct inode *i, struct writeback *wb,
-		       bool durable)
-{
-	return record(v, i, wb, JOURNAL_OWED, durable, NULL);
-}
-
-void inode_make_durable(struct vfs *v, struct inode *i)
-{
-	struct writeback *wb = inode_staged(v, i);
-
-	if (i->kind == META_DIR)
-		folder_make_durable(v, i);
-	if (wb)
-		writeback_make_durable(wb);
-	writeback_put(wb);
-}
-
-/* R2 has the content; of what was set on the file meanwhile, all is owed. */
-static void record_rest(struct vfs *v, struct inode *i, struct writeback *wb)
-{
-	char key[STORE_KEY_MAX + 1];
-	bool attributes = inode_key(v, i, key) == 0 &&
-			  writeback_same_content(wb, key);
-
-	if (!attributes)
-		writeback_rerecord(wb);
-	else if (write_record(v, i, wb, JOURNAL_OWED, v->config.journal_close,
-			      NULL))
-		log_warn("vfs", "the journal cannot be written");
-}
-
-/* If R2 has it all, or all is to go, nothing is left to be recovered; else the
- * rest is to replace what R2 has now. Who changes the content after the look at
- * it finds no record, and writes one when this has ended. */
-static void unjournal(struct vfs *v, struct inode *i, struct writeback *wb,
-		      bool all)
-{
-	begin_record(v, i);
-	mutex_lock(&v->lock);
-	bool was = i->journalled;
-	i->journalled = false;
-	mutex_unlock(&v->lock);
-	bool rest = was && !all && writeback_dirty(wb);
-	if (rest)
-		record_rest(v, i, wb);
-	else if (was)
-		writeback_unrecord(wb);
-	mutex_lock(&v->lock);
-	i->journalled = rest;
-	i->journalled_owed &= rest;
-	mutex_unlock(&v->lock);
-	end_record(v, i);
-}
-
-void inode_unjournal(struct vfs *v, struct inode *i)
-{
-	struct writeback *wb = inode_staged(v, i);
-
-	if (wb)
-		unjournal(v, i, wb, true);
-	writeback_put(wb);
-}
+/* ---- giving up ---- */
 
 /* The name is R2's again: to be asked for if an object may be there. */
 static void give_name_back(struct vfs *v, struct inode *i, int error)
@@ -396,7 +250,7 @@ static int abandon(struct vfs *v, struct inode *i, struct writeback *wb)
 {
 	char why[192];
 	int error = failure_end(v, i, wb, why, sizeof(why));
-	int err = record(v, i, wb, JOURNAL_FAILED, true, why);
+	int err = inode_journal_failed(v, i, wb, why);
 
 	failure_kept(v, i, wb, error, why, err);
 	if (err)
@@ -521,7 +375,7 @@ int inode_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i)
 	if (err && err != -EAGAIN && !failure_note(v, ctx, i, wb, err, r.why))
 		err = 0;
 	if (!err)
-		unjournal(v, i, wb, false);
+		inode_journal_stored(v, i, wb);
 	writeback_put(wb);
 	return err;
 }
@@ -604,7 +458,7 @@ int inode_flush(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,
 	i->deferred = later && temporary;
 	mutex_unlock(&v->lock);
 	if (later) {
-		err = record(v, i, wb, JOURNAL_OWED, durable, NULL);
+		err = inode_journal_owed(v, i, wb, durable);
 		if (!err) {
 			inode_publish_name(v, i);
 			owe_flushed(v, i, temporary);
@@ -723,33 +577,6 @@ bool inode_is_held(struct vfs *v, uint64_t ino)
 	mutex_unlock(&v->lock);
 	inode_put(v, i);
 	return held;
-}
-
-void inode_rejournal_if(struct vfs *v, struct inode *i)
-{
-	mutex_lock(&v->lock);
-	bool journalled = i->journalled;
-	mutex_unlock(&v->lock);
-	if (journalled && !inode_rejournal(v, i))
-		inode_owe(v, i, 0);
-}
-
-bool inode_rejournal(struct vfs *v, struct inode *i)
-{
-	struct writeback *wb = inode_staged(v, i);
-	bool owed;
-	int err;
-
-	if (!wb)
-		return true;
-	mutex_lock(&v->lock);
-	owed = i->owed;
-	mutex_unlock(&v->lock);
-	err = record(v, i, wb, owed ? JOURNAL_OWED : JOURNAL_OPEN, owed, NULL);
-	if (err)
-		log_warn("vfs", "the journal cannot be written");
-	writeback_put(wb);
-	return !err || !owed;
 }
 
 void inode_adopt(struct vfs *v, struct inode *i, struct writeback *wb,
