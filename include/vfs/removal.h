@@ -42,6 +42,12 @@ void removals_destroy(struct removals *r); /* removals_stop was called */
 MUST_CHECK int removal_add(struct vfs *v, const struct vfs_ctx *ctx,
 			   const char *key, const char *etag);
 
+/* Removes what a store of ours, to which there was no answer, may have left at
+ * a key that is not in use: an object of this size with these pairs and no
+ * others. Does not wait for it; after a crash it stays. */
+void removal_add_ours(struct vfs *v, const char *key, uint64_t size,
+		      const struct store_meta *meta);
+
 /* Would a removal now be gathered with those before it? */
 bool removal_in_burst(struct vfs *v);
 /* A question was asked between two removals: its time does not part them. */

@@ -12,9 +12,12 @@
 struct removal {
 	struct map_node node; /* removals.keys */
 	struct list link; /* the queue, or the batch on its way */
-	struct gone *log; /* a reference */
+	struct gone *log; /* a reference; NULL: not in the journal */
 	bool check; /* only if it is still this version */
 	char etag[CACHE_ETAG_MAX];
+	bool ours; /* only if it is an object with these two */
+	uint64_t size;
+	struct store_meta meta;
 	int error; /* of the batch under way */
 	char key[];
 };

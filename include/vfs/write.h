@@ -170,6 +170,9 @@ MUST_CHECK int version_store(struct vfs *v, const struct vfs_ctx *ctx,
 			     struct inode *i, struct writeback *wb,
 			     const struct writeback_target *t,
 			     struct writeback_result *r);
+/* It is at this key from now on. What a store without an answer may have left
+ * at another one is removed. The inode is begun. */
+void version_renamed(struct vfs *v, struct inode *i, const char *key);
 /* Every store of it has been heard of, or no longer matters. */
 void version_forget_locked(struct inode *i);
 

@@ -71,10 +71,11 @@ struct removals *removals_create(struct vfs *v)
 
 static void removal_free(struct removal *m, bool keep)
 {
-	if (keep)
+	if (keep && m->log)
 		gone_keep(m->log);
 	else
 		gone_put(m->log);
+	store_meta_release(&m->meta);
 	free(m);
 }
 
@@ -217,16 +218,33 @@ static void start_locked(struct removals *r)
 
 /* ---- adding ---- */
 
+static struct removal *removal_create(const char *key, bool check)
+{
+	struct removal *m = xcalloc(1, sizeof(*m) + strlen(key) + 1);
+
+	strcpy(m->key, key);
+	m->check = check;
+	list_init(&m->link);
+	return m;
+}
+
+static void enqueue_locked(struct removals *r, struct removal *m)
+{
+	map_insert(&r->keys, &m->node, key_hash(m->key));
+	list_add_tail(&r->queue, &m->link);
+	r->last_ns = (int64_t)clock_mono_ns();
+	if (!r->queued++)
+		r->first_ns = r->last_ns;
+}
+
 /* Notes and queues it; an error: the journal cannot be written. */
 static int queue_locked(struct removals *r, const char *key, const char *etag,
 			bool check)
 {
-	struct removal *m = xcalloc(1, sizeof(*m) + strlen(key) + 1);
+	struct removal *m = removal_create(key, check);
 	int err;
 
-	strcpy(m->key, key);
 	snprintf(m->etag, sizeof(m->etag), "%s", etag);
-	m->check = check;
 	if (!r->log)
 		r->log = gone_create(writebacks_stage(r->v->config.writebacks));
 	err = gone_add(r->log, key, etag);
@@ -235,12 +253,7 @@ static int queue_locked(struct removals *r, const char *key, const char *etag,
 		return err;
 	}
 	m->log = r->log;
-	map_insert(&r->keys, &m->node, key_hash(key));
-	list_init(&m->link);
-	list_add_tail(&r->queue, &m->link);
-	r->last_ns = (int64_t)clock_mono_ns();
-	if (!r->queued++)
-		r->first_ns = r->last_ns;
+	enqueue_locked(r, m);
 	return 0;
 }
 
@@ -326,6 +339,26 @@ int removal_add(struct vfs *v, const struct vfs_ctx *ctx, const char *key,
 	r->last_ns = (int64_t)clock_mono_ns();
 	mutex_unlock(&r->lock);
 	return err;
+}
+
+void removal_add_ours(struct vfs *v, const char *key, uint64_t size,
+		      const struct store_meta *meta)
+{
+	struct removals *r = v->removals;
+	struct removal *m = removal_create(key, true);
+
+	m->ours = true;
+	m->size = size;
+	bool copied = store_meta_copy(&m->meta, meta) == 0;
+	mutex_lock(&r->lock);
+	if (copied && !r->ending && !map_find(&r->keys, key_hash(key), key)) {
+		enqueue_locked(r, m);
+		start_locked(r);
+		m = NULL;
+	}
+	mutex_unlock(&r->lock);
+	if (m)
+		removal_free(m, false);
 }
 
 /* ---- waiting ---- */
@@ -508,7 +541,8 @@ static void list_one(struct map_node *n, void *arg)
 				   .key = m->key,
 				   .why = (char *)"to be removed" };
 
-	l->fn(gone_id(m->log), &rec, l->arg);
+	if (m->log)
+		l->fn(gone_id(m->log), &rec, l->arg);
 }
 
 void removals_list(struct vfs *v,

@@ -15,6 +15,14 @@ enum {
 	SAY_KEYS = 8, /* logged by name for each batch */
 };
 
+static bool is_meant(const struct removal *m, const struct store_attr *attr)
+{
+	if (m->ours)
+		return attr->size == m->size && attr->meta.n == m->meta.n &&
+		       store_meta_has(&attr->meta, &m->meta);
+	return !m->etag[0] || strcmp(m->etag, attr->etag.s) == 0;
+}
+
 /* Is it still the version that was meant? Then 0; -ENOENT: nothing is there;
  * -ESTALE: something else. */
 static int check_version(struct vfs *v, struct removal *m)
@@ -25,7 +33,7 @@ static int check_version(struct vfs *v, struct removal *m)
 	store_req_init(&req, STORE_HEAD);
 	req.key = m->key;
 	err = store_call(v->config.store, &req, NULL);
-	if (!err && m->etag[0] && strcmp(m->etag, req.attr.etag.s) != 0)
+	if (!err && !is_meant(m, &req.attr))
 		err = -ESTALE;
 	store_req_release(&req);
 	return err;
@@ -158,9 +166,10 @@ void removal_report(struct vfs *v, struct batch *b, const char *why)
 	list_for_each(n, &b->list) {
 		struct removal *m = list_entry(n, struct removal, link);
 
-		if (m->error == 0)
+		if (m->error == 0 || (m->ours && m->error == -ESTALE))
 			continue;
-		reappear(v, m->key);
+		if (!m->ours)
+			reappear(v, m->key);
 		if (m->error == -ESTALE) {
 			log_info("vfs",
 				 "%s was stored anew by another writer since "

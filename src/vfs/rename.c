@@ -260,6 +260,7 @@ static int rename_file(struct vfs *v, const struct vfs_ctx *ctx,
 			inode_publish_name(v, i);
 		else
 			inode_move(v, i, to->dir, to->name);
+		version_renamed(v, i, to->key);
 	}
 	if (owed && (err || local))
 		owe_again(v, i);

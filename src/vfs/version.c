@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "vfs/removal.h"
 #include "vfs/write.h"
 
 #define NS_PER_S 1000000000ll
@@ -33,15 +34,20 @@ struct unheard {
 	uint64_t size;
 };
 
+static void unheard_free(struct unheard *u)
+{
+	store_meta_release(&u->meta);
+	free(u->key);
+	free(u);
+}
+
 void version_forget_locked(struct inode *i)
 {
 	struct unheard *u;
 
 	while ((u = i->unheard)) {
 		i->unheard = u->before;
-		store_meta_release(&u->meta);
-		free(u->key);
-		free(u);
+		unheard_free(u);
 	}
 }
 
@@ -147,6 +153,30 @@ static int store_over_known(struct vfs *v, const struct vfs_ctx *ctx,
 	if (error_may_pass(err) && err != -ECONNREFUSED && err != -EHOSTUNREACH)
 		note_unheard(v, i, &t, size);
 	return err;
+}
+
+void version_renamed(struct vfs *v, struct inode *i, const char *key)
+{
+	struct unheard *u, *next, **keep = &i->unheard, *gone = NULL;
+
+	mutex_lock(&v->lock);
+	for (u = i->unheard; u; u = next) {
+		next = u->before;
+		if (strcmp(u->key, key) == 0) {
+			*keep = u;
+			keep = &u->before;
+		} else {
+			u->before = gone;
+			gone = u;
+		}
+	}
+	*keep = NULL;
+	mutex_unlock(&v->lock);
+	for (u = gone; u; u = next) {
+		next = u->before;
+		removal_add_ours(v, u->key, u->size, &u->meta);
+		unheard_free(u);
+	}
 }
 
 int version_store(struct vfs *v, const struct vfs_ctx *ctx, struct inode *i,

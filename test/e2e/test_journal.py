@@ -165,6 +165,274 @@ class Resumed(Journal):
                 m.unmount()
 
 
+class Unheard(Journal):
+    """R2 does what it is asked for, and its answer does not come in time."""
+
+    def late(self, m, op="PUT", ms=4000):
+        self.server.faults(f"op={op} key=f count=1 action=delay:{ms}")
+        sent = {"PUT": "PUT", "COMPLETE": "MPU_COMPLETE"}[op]
+        return lambda: wait_until(
+            lambda: m.stats()["requests"][sent]["sent"])
+
+    def arrived(self, m):
+        wait_until(lambda: "f" in self.keys())
+        self.settled(m)
+        self.assertEqual(self.entries(m), [])
+
+    def test_written_on_meanwhile(self):
+        for there in (False, True):
+            with self.subTest(there):
+                if there:
+                    self.server.put("f", b"base")
+                m = self.mount("--writeback", "--deadline", "2")
+                on_its_way = self.late(m)
+                self.write(m, "f", "one", "a")
+                on_its_way()
+                time.sleep(2.3)
+                self.server.faults("op=PUT action=status:503")
+                self.write(m, "f", " two", "a")
+                time.sleep(2.5)
+                self.server.faults("")
+                self.settled(m)
+                self.assertEqual(self.entries(m), [])
+                want = b"base" * there + b"one two"
+                self.assertEqual(self.body("f"), want)
+                self.assertEqual(m.read("f"), want)
+                m.unmount()
+                self.s3.delete_object(Bucket=BUCKET, Key="f")
+
+    def test_fsync_again(self):
+        self.server.put("f", b"base")
+        m = self.mount("--deadline", "2")
+        self.late(m)
+        with open(f"{m.path}/f", "r+b", buffering=0) as f:
+            f.write(b"B")
+            with self.assertRaises(TimeoutError):
+                os.fsync(f.fileno())
+            wait_until(lambda: self.body("f") == b"Base")
+            os.fsync(f.fileno())
+            f.write(b"A")
+        self.assertEqual(self.body("f"), b"BAse")
+        self.assertEqual(self.entries(m), [])
+
+    def test_in_parts(self):
+        m = self.mount("--writeback", "--deadline", "2", "--part-size", "5M")
+        on_its_way = self.late(m, "COMPLETE", 13000)
+        self.write(m, "f", "x" * (40 << 20))
+        on_its_way()
+        self.server.faults("op=HEAD action=status:503")
+        wait_until(lambda: self.keys() == ["f"])
+        self.server.faults("")
+        self.arrived(m)
+        ops = self.server.stats()["ops"]
+        self.assertEqual((ops["CREATE"], ops["PART"], ops["PUT"]), (1, 8, 0))
+
+    def test_unlinked(self):
+        m = self.mount("--writeback", "--deadline", "2")
+        on_its_way = self.late(m)
+        self.write(m, "f", "one")
+        on_its_way()
+        time.sleep(2.3)
+        self.server.faults("op=PUT action=status:503")
+        wait_until(lambda: self.keys() == ["f"])
+        os.unlink(f"{m.path}/f")
+        m.unmount()
+        self.assertEqual(self.keys(), [])
+
+    def test_of_a_program_that_was_killed(self):
+        m = self.mount()
+        on_its_way = self.late(m)
+        p = subprocess.Popen([sys.executable, "-c", "import os\n"
+                              "fd = os.open('f', os.O_CREAT | os.O_WRONLY)\n"
+                              "os.write(fd, b'one')\n"
+                              "os.close(fd)"], cwd=m.path)
+        on_its_way()
+        p.kill()
+        p.wait()
+        self.arrived(m)
+        self.assertEqual(self.body("f"), b"one")
+
+
+class RefusedWhileOpen(Journal):
+    """What R2 refuses of a file that is still being written."""
+
+    def written(self, m):
+        self.server.faults("op=PUT action=status:403")
+        f = open(f"{m.path}/f", "wb", buffering=0)
+        f.write(b"A" * 1000)
+        os.fsync(f.fileno())
+        wait_until(lambda: "could not be stored" in open(m.log).read())
+        time.sleep(0.1)
+        f.write(b"C" * 10)
+        return f
+
+    def test_it_stays_whole(self):
+        m = self.mount("--writeback")
+        f = self.written(m)
+        self.server.faults("")
+        f.close()
+        m.unmount()
+        self.assertEqual(self.body("f"), b"A" * 1000 + b"C" * 10)
+
+    def test_close_says_so(self):
+        m = self.mount("--writeback")
+        f = self.written(m)
+        with self.assertRaises(PermissionError):
+            f.close()
+        wait_until(lambda: self.failed(m, "f"))
+        self.server.faults("")
+        (entry,) = self.entries(m)
+        self.assertEqual(entry[2], "1010")
+        run(R2FS, "recover", "retry", m.path, entry[0])
+        self.assertEqual(self.body("f"), b"A" * 1000 + b"C" * 10)
+
+    def test_what_the_journal_does_not_take_is_not_let_go_of(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=delay:500\n"
+                           "op=PUT action=status:403")
+        self.write(m, "f", "content")
+        (record,) = glob.glob(f"{m.cache}/**/*.rec", recursive=True)
+        os.unlink(record)
+        os.mkdir(record)
+        wait_until(lambda: "nor be kept" in open(m.log).read())
+        self.assertEqual(m.read("f"), b"content")
+        os.rmdir(record)
+        self.server.faults("")
+        wait_until(lambda: self.keys() == ["f"])
+        self.assertEqual(self.body("f"), b"content")
+
+
+class Watch:
+    """What happens to the entries of a folder, in its order (inotify)."""
+
+    MOVED_TO, DELETE = 0x80, 0x200
+
+    def __init__(self, folder):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK)
+        if libc.inotify_add_watch(self.fd, folder.encode(),
+                                  self.MOVED_TO | self.DELETE) < 0:
+            raise OSError(ctypes.get_errno(), folder)
+
+    def events(self):
+        found, data = [], os.read(self.fd, 65536)
+        os.close(self.fd)
+        while data:
+            _, mask, _, size = struct.unpack_from("iIII", data)
+            found.append((mask, data[16:16 + size].rstrip(b"\0").decode()))
+            data = data[16 + size:]
+        return found
+
+
+class Replaced(Journal):
+    """A rename over a file whose content is promised, and not in R2 yet."""
+
+    def both(self):
+        m = self.mount("--writeback")
+        self.server.faults("op=PUT action=drop")
+        self.write(m, "target", "old")
+        self.write(m, "f", "newer")
+        records = {}
+        for record in glob.glob(f"{m.cache}/**/*.rec", recursive=True):
+            with open(record) as f:
+                records["f" if "key f\n" in f.read() else "target"] = record
+        self.assertEqual(len(records), 2)
+        return m, records
+
+    def test_one_of_both_is_promised_at_every_moment(self):
+        m, records = self.both()
+        watch = Watch(os.path.dirname(records["f"]))
+        os.rename(f"{m.path}/f", f"{m.path}/target")
+        events = watch.events()
+        names = {k: os.path.basename(path) for k, path in records.items()}
+        self.assertLess(events.index((Watch.MOVED_TO, names["f"])),
+                        events.index((Watch.DELETE, names["target"])))
+        m.crash()
+        self.server.faults("")
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.entries(m), [])
+        self.assertEqual(self.keys(), ["target"])
+        self.assertEqual(self.body("target"), b"newer")
+
+    def test_a_crash_between_leaves_the_newer(self):
+        m, records = self.both()
+        data = records["target"][:-len(".rec")]
+        for path in data, records["target"]:
+            os.link(path, path + "-kept")
+        os.rename(f"{m.path}/f", f"{m.path}/target")
+        m.crash()
+        for path in data, records["target"]:
+            os.rename(path + "-kept", path)
+        self.server.faults("")
+        m.start()
+        self.settled(m)
+        self.assertEqual(self.body("target"), b"newer")
+        self.assertTrue(self.failed(m, "target"))
+        self.assertEqual(self.keys(), ["target"])
+
+    def without_record(self, record):
+        os.unlink(record)
+        os.mkdir(record)
+
+    def test_r2_has_what_the_journal_does_not_take(self):
+        m, records = self.both()
+        self.without_record(records["f"])
+        self.server.faults("")
+        self.server.faults("op=PUT key=f action=drop")
+        os.rename(f"{m.path}/f", f"{m.path}/target")
+        self.assertEqual(self.body("target"), b"newer")
+        self.server.faults("")
+
+    def test_neither_takes_it(self):
+        m, records = self.both()
+        self.without_record(records["f"])
+        self.server.faults("op=PUT action=status:403")
+        with self.assertRaises(OSError):
+            os.rename(f"{m.path}/f", f"{m.path}/target")
+        self.assertEqual(m.read("target"), b"old")
+        self.assertEqual(m.read("f"), b"newer")
+        os.rmdir(records["f"])
+        self.server.faults("")
+        m.unmount()
+        self.assertEqual(self.body("target"), b"old")
+        self.assertEqual(self.body("f"), b"newer")
+
+
+class Unheard(Journal):
+    """Of a store that got no answer: R2 may have the file, under a name that
+    it loses now."""
+
+    def unheard(self):
+        m = self.mount("--writeback", "--deadline", "2")
+        self.server.faults("op=PUT key=f count=1 action=lost\n"
+                           "op=PUT action=drop\nop=HEAD action=drop")
+        self.write(m, "f", "content")
+        wait_until(lambda: self.server.stats()["ops"]["PUT"] > 1)
+        self.assertEqual(self.keys(), ["f"])
+        return m
+
+    def test_a_rename_leaves_no_other(self):
+        m = self.unheard()
+        os.rename(f"{m.path}/f", f"{m.path}/g")
+        self.server.faults("")
+        wait_until(lambda: self.keys() == ["g"])
+        self.assertEqual(self.body("g"), b"content")
+        self.assertEqual(os.listdir(m.path), ["g"])
+
+    def test_what_has_the_name_now_stays(self):
+        m = self.unheard()
+        stat = os.stat(f"{m.path}/f")
+        os.rename(f"{m.path}/f", f"{m.path}/g")
+        self.write(m, "f", "another")
+        os.utime(f"{m.path}/f", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        self.server.faults("")
+        m.unmount()
+        self.assertEqual(self.keys(), ["f", "g"])
+        self.assertEqual(self.body("f"), b"another")
+        self.assertEqual(self.body("g"), b"content")
+
+
 class Linked(Journal):
     def test_the_cache_has_what_r2_has(self):
         m = self.mount()
