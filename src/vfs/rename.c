@@ -70,15 +70,15 @@ static bool is_local(struct vfs *v, struct inode *i, bool temporary)
 static bool move_locally(struct vfs *v, struct inode *i, struct inode *old,
 			 const struct side *to, bool owed)
 {
+	bool temporary = name_is_temporary(v, to->name);
 	char replaces[CACHE_ETAG_MAX];
 	const struct new_name n = { .dir = to->dir,
 				    .name = to->name,
 				    .key = to->key,
 				    .replaces = replaces,
-				    .temporary = name_is_temporary(v,
-								   to->name) };
+				    .temporary = temporary };
 
-	if (!is_local(v, i, n.temporary))
+	if (!is_local(v, i, temporary))
 		return false;
 	snprintf(replaces, sizeof(replaces), "%s",
 		 to->exists ? to->rec.etag : "");
