@@ -19,7 +19,7 @@ struct part {
 	uint32_t gen; /* counts changes: a part changed in flight is sent again */
 	bool summed; /* md5 is that of the bytes now */
 	bool stale; /* changed, which this store does not take notice of */
-	unsigned sends; /* in this store */
+	unsigned tries; /* of this store to sum and send it */
 	uint8_t md5[16];
 	char etag[STORE_PART_ETAG_MAX];
 };

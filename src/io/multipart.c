@@ -101,7 +101,7 @@ void multipart_take(struct writeback *wb)
 	m->limit = size;
 	m->patience = PATIENCE;
 	for (unsigned i = 0; i < m->n; i++)
-		m->parts[i].sends = 0;
+		m->parts[i].tries = 0;
 	mutex_unlock(&wb->lock);
 }
 
@@ -385,6 +385,8 @@ static int describe_snapshot(struct part_job *j)
 	store_req_init(req, STORE_MPU_PART);
 	req->caller_logs = true;
 	if (!err)
+		err = blocks_give_way(wb->ws->config.blocks, j->len);
+	if (!err)
 		err = staged_snapshot(wb->staged, j->off, j->len, &j->snapshot);
 	if (!err && staged_size(wb->staged) < j->off + j->len)
 		err = -EAGAIN;
@@ -440,7 +442,7 @@ struct batch {
 /* Is the part to be sent as it is, or left for the end? */
 static bool patient_locked(const struct multipart *m, const struct part *p)
 {
-	return !m->taken || (!m->frozen && p->sends < m->patience);
+	return !m->taken || (!m->frozen && p->tries < m->patience);
 }
 
 static void find_unsummed_locked(struct writeback *wb, struct multipart *m,
@@ -499,8 +501,10 @@ static void note_sums_locked(struct multipart *m, const struct batch *b)
 	for (unsigned i = 0; i < b->n; i++) {
 		struct part *p = &m->parts[b->part[i].index];
 
-		if (p->gen != b->part[i].gen)
+		if (p->gen != b->part[i].gen) {
+			p->tries++;
 			continue;
+		}
 		memcpy(p->md5, b->part[i].md5, sizeof(p->md5));
 		p->summed = true;
 	}
@@ -541,7 +545,7 @@ static bool next_locked(struct writeback *wb, struct multipart *m,
 		ret->len = part_len(m, i, size);
 		memcpy(ret->md5, p->md5, sizeof(ret->md5));
 		p->state = PART_FLYING;
-		p->sends++;
+		p->tries++;
 		m->copied |= ret->copy;
 		m->flying++;
 		__atomic_add_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);

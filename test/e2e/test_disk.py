@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,38 @@ class SmallDisk(Case):
         with open(f"{m.path}/big", "wb") as f:
             f.write(b"x" * (24 << 20))
         self.assertGreaterEqual(self.free(), 48 << 20)
+        self.read_all(m)
+
+    def test_the_cache_gives_way_to_copies_of_what_is_sent(self):
+        """A file that never rests is sent from copies of its parts."""
+        m = self.mount("--min-free", "16M", "--part-size", "6M",
+                       cache=f"{self.disk}/cache")
+        fd = os.open(f"{m.path}/big", os.O_CREAT | os.O_RDWR)
+        for i in range(36):
+            os.pwrite(fd, b"x" * (1 << 20), i << 20)
+        self.read_all(m)
+        self.server.faults("op=PART action=delay:200")
+        done, least = threading.Event(), [self.free()]
+
+        def restless():
+            n = 0
+            while not done.is_set():
+                for i in range(36):
+                    os.pwrite(fd, b"%8d" % n, i << 20)
+                n += 1
+                least.append(self.free())
+                time.sleep(0.01)
+
+        writer = threading.Thread(target=restless)
+        writer.start()
+        try:
+            self.within(30, lambda: os.close(os.dup(fd)))
+        finally:
+            done.set()
+            writer.join()
+        self.server.faults("")
+        os.close(fd)
+        self.assertGreaterEqual(min(least), 15 << 20)
         self.read_all(m)
 
     def test_a_tiny_cache(self):
