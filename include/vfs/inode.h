@@ -118,6 +118,9 @@ struct vfs {
 	struct meta *meta;
 	struct mutex lock;
 	struct mutex mirror_lock; /* see vfs/backing.h */
+	/* One at a time changes the journal's failed entries; the outermost. */
+	struct mutex recovering;
+	atomic_bool failed_entries; /* there may be some */
 	struct cond flight_done;
 	struct map inodes;
 	struct map flights; /* lookups on the wire, by (parent, name) */

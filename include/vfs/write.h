@@ -293,9 +293,22 @@ void upload_abort(struct vfs *v, struct journal_rec *rec);
 
 /* ---- rekey.c ---- */
 
+struct copied_key {
+	const char *from, *to;
+	const char *etag, *new_etag;
+};
+
+/* R2 has copies of these, in order of `from`, under other ETags: what the
+ * journal has of files that replace them, or build on them, is of the copies
+ * now. While no file is open. */
+MUST_CHECK int journal_copied(struct vfs *v, const struct copied_key *keys,
+			      size_t n);
+
 /* What the journal has of files and folders below `from` is of `to` now. While
  * no file is open: before the first request. */
 MUST_CHECK int journal_moved(struct vfs *v, const char *from, const char *to);
+/* The same at any time, of what nobody has in use: failed entries. */
+void journal_failed_moved(struct vfs *v, const char *from, const char *to);
 
 /* ---- rename.c ---- */
 

@@ -109,6 +109,7 @@ int inode_journal_failed(struct vfs *v, struct inode *i, struct writeback *wb,
 				 .durable = true,
 				 .why = why };
 
+	v->failed_entries = true;
 	return record(v, i, wb, &e);
 }
 

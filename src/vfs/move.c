@@ -382,6 +382,13 @@ static void delete_new(struct page *p)
 
 /* ---- what the cache knows of them ---- */
 
+static bool etag_changed(const struct page *p, unsigned index)
+{
+	const char *etag = p->copies[index].etag.s;
+
+	return etag[0] && strcmp(etag, p->list->entries[index].etag.s) != 0;
+}
+
 /* The record of a path below dir: of an object beside a folder under its
  * suffix. Release ret; *name is cut out of path. */
 static int find_below(struct vfs *v, uint64_t dir, char *path, char **name,
@@ -409,6 +416,29 @@ static int find_below(struct vfs *v, uint64_t dir, char *path, char **name,
 	return meta_get(v->meta, *parent, path, ret);
 }
 
+/* What is written to builds on the copy from now on. */
+static void inode_copied(struct page *p, unsigned index, struct inode *i)
+{
+	const char *etag = p->copies[index].etag.s;
+	char key[STORE_KEY_MAX + 1];
+	struct writeback *wb;
+
+	mutex_lock(&p->v->lock);
+	bool same = i->etag &&
+		    strcmp(i->etag, p->list->entries[index].etag.s) == 0;
+	if (same) {
+		free(i->etag);
+		i->etag = xstrdup(etag);
+	}
+	mutex_unlock(&p->v->lock);
+	wb = same && !target_key(p, index, key) ? inode_staged(p->v, i) : NULL;
+	if (!wb)
+		return;
+	writeback_moved(wb, key, etag);
+	writeback_put(wb);
+	inode_rejournal(p->v, i);
+}
+
 static void learn_etag(struct page *p, unsigned index)
 {
 	const struct store_entry *e = &p->list->entries[index];
@@ -430,24 +460,47 @@ static void learn_etag(struct page *p, unsigned index)
 	if (meta_put(p->v->meta, parent, name, &rec, NULL))
 		log_debug("vfs", "the cache keeps no name for now");
 	i = inode_get(p->v, rec.ino);
-	mutex_lock(&p->v->lock);
-	if (i && i->etag && strcmp(i->etag, e->etag.s) == 0) {
-		free(i->etag);
-		i->etag = xstrdup(etag);
-	}
-	mutex_unlock(&p->v->lock);
+	if (i)
+		inode_copied(p, index, i);
 	inode_put(p->v, i);
 	meta_rec_release(&rec);
 }
 
-static void learn_etags(struct page *p)
+/* Of an earlier run's rename there are only records of the journal. */
+static int tell_journal(struct page *p)
 {
-	for (unsigned i = 0; i < p->list->n; i++) {
-		const char *etag = p->copies[i].etag.s;
+	struct copied_key *keys = xcalloc(p->list->n + 1, sizeof(*keys));
+	char *space = xmalloc(p->list->n * (size_t)(STORE_KEY_MAX + 1) + 1);
+	unsigned n = 0;
 
-		if (etag[0] && strcmp(etag, p->list->entries[i].etag.s) != 0)
-			learn_etag(p, i);
+	for (unsigned i = 0; i < p->list->n; i++) {
+		char *key = space + n * (size_t)(STORE_KEY_MAX + 1);
+
+		if (!etag_changed(p, i) || target_key(p, i, key))
+			continue;
+		keys[n++] = (struct copied_key){
+			.from = p->list->entries[i].name,
+			.to = key,
+			.etag = p->list->entries[i].etag.s,
+			.new_etag = p->copies[i].etag.s,
+		};
 	}
+	int err = n ? journal_copied(p->v, keys, n) : 0;
+
+	free(space);
+	free(keys);
+	return err;
+}
+
+/* Before the old objects go: a crash later leaves records of the copies. */
+static int learn_etags(struct page *p)
+{
+	if (!p->move->dir)
+		return tell_journal(p);
+	for (unsigned i = 0; i < p->list->n; i++)
+		if (etag_changed(p, i))
+			learn_etag(p, i);
+	return 0;
 }
 
 /* ---- all of them ---- */
@@ -460,12 +513,12 @@ static int move_page(struct vfs *v, const struct vfs_ctx *ctx,
 
 	page_init(&p, v, m, list);
 	err = copy_page(&p, ctx);
+	if (!err)
+		err = learn_etags(&p);
 	if (err)
 		delete_new(&p);
 	else
 		err = delete_old(&p, ctx);
-	if (!err && m->dir)
-		learn_etags(&p);
 	page_release(&p);
 	return err;
 }

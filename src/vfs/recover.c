@@ -102,7 +102,7 @@ static void make_known(struct vfs *v, const struct journal_rec *entry,
 	inode_put(v, dir);
 }
 
-int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
+static int retry(struct vfs *v, uint64_t id, bool force, char why[192])
 {
 	struct writeback_target t = { .cid = meta_new_cid(v->meta) };
 	struct writeback_result r = { .why = "" };
@@ -136,7 +136,15 @@ int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
 	return err;
 }
 
-int vfs_recover_drop(struct vfs *v, uint64_t id)
+int vfs_recover_retry(struct vfs *v, uint64_t id, bool force, char why[192])
+{
+	mutex_lock(&v->recovering);
+	int err = retry(v, id, force, why);
+	mutex_unlock(&v->recovering);
+	return err;
+}
+
+static int drop(struct vfs *v, uint64_t id)
 {
 	struct writeback *wb = NULL;
 	struct journal_rec rec;
@@ -149,6 +157,14 @@ int vfs_recover_drop(struct vfs *v, uint64_t id)
 	writeback_put(wb);
 	journal_release(&rec);
 	return 0;
+}
+
+int vfs_recover_drop(struct vfs *v, uint64_t id)
+{
+	mutex_lock(&v->recovering);
+	int err = drop(v, id);
+	mutex_unlock(&v->recovering);
+	return err;
 }
 
 static int copy_range(struct writeback *wb, int fd, uint64_t off, uint64_t end)

@@ -523,6 +523,8 @@ static int rename_dir(struct vfs *v, const struct vfs_ctx *ctx,
 			err = stage_note(stage, STAGE_MOVE, note, &rec, true);
 		if (!err)
 			err = move_folder(v, ctx, i, from, to);
+		if (!err)
+			journal_failed_moved(v, from->key, to->key);
 		end_below(v, i, to->dir, !err);
 		stage_note_done(stage, STAGE_MOVE, note);
 	}

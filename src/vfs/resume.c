@@ -340,6 +340,7 @@ int vfs_resume(struct vfs *v)
 	resume_owed(&r);
 	if (r.owed)
 		log_info("vfs", "%u uploads of an earlier run go on", r.owed);
+	v->failed_entries = r.kept;
 	if (r.kept)
 		log_warn("vfs",
 			 "%u files of an earlier run are kept: see "

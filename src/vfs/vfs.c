@@ -38,6 +38,7 @@ int vfs_new(const struct vfs_config *config, struct vfs **ret)
 	v->meta = cache_meta(config->cache);
 	mutex_init(&v->lock);
 	mutex_init(&v->mirror_lock);
+	mutex_init(&v->recovering);
 	cond_init(&v->flight_done);
 	cond_init(&v->owed_changed);
 	cond_init(&v->inode_free);
@@ -80,6 +81,7 @@ void vfs_destroy(struct vfs *v)
 	cond_release(&v->flight_done);
 	cond_release(&v->owed_changed);
 	cond_release(&v->inode_free);
+	mutex_release(&v->recovering);
 	mutex_release(&v->mirror_lock);
 	mutex_release(&v->lock);
 	free(v);

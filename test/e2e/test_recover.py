@@ -108,6 +108,27 @@ class Lost(Case):
         self.assertEqual((p.returncode, p.stderr), (0, ""))
         self.assertEqual(out, old + b"precious")
 
+    def test_it_moves_along_with_its_folder(self):
+        self.server.put("d/sub/other", b"other")
+        self.server.put("dd/f", b"another folder")
+        self.m = self.mount()
+        self.m.expected_errors = True
+        self.server.faults("op=PUT action=status:403")
+        for name in "d/sub/f", "dd/f":
+            with self.assertRaises(PermissionError):
+                with open(f"{self.m.path}/{name}", "w") as f:
+                    f.write("precious")
+        self.server.faults("")
+        wait_until(lambda: self.recover("list").stdout.count("failed") == 2)
+        os.rename(f"{self.m.path}/d", f"{self.m.path}/e")
+        entries = {line.split()[4]: line.split()[0]
+                   for line in self.recover("list").stdout.splitlines()}
+        self.assertEqual(sorted(entries), ["dd/f", "e/sub/f"])
+        self.recover("retry", entries["e/sub/f"])
+        self.assertEqual(self.body("e/sub/f"), b"precious")
+        self.assertEqual(self.m.read("e/sub/f"), b"precious")
+        self.assertEqual(sorted(os.listdir(self.m.path)), ["dd", "e"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -395,6 +395,33 @@ class Crash(Folders):
         self.m.start()
         self.assert_all_moved()
 
+    def owed_of_an_object_in_parts(self, faults):
+        """R2 gives the copy another ETag."""
+        self.put_parts("p/d/big", [b"a" * (5 << 20), b"b" * 1000])
+        self.fill(3, "--writeback")
+        fd = os.open(f"{self.m.path}/p/d/big", os.O_RDWR)
+        os.pwrite(fd, b"changed", (5 << 20) + 10)
+        os.fsync(fd)
+        self.crash(faults, 4)
+        with self.assertRaises(OSError):
+            os.close(fd)
+        self.m.start()
+        self.m.unmount()
+        body = self.s3.get_object(Bucket=BUCKET, Key="p/e/big")["Body"].read()
+        self.assertEqual(body, b"a" * (5 << 20) + b"b" * 10 + b"changed" +
+                         b"b" * 983)
+        self.assertEqual(self.stored("p/d"), [])
+
+    def test_owed_of_an_object_in_parts_when_it_is_copied(self):
+        self.owed_of_an_object_in_parts("op=COPY key=*/s2/* action=delay:3000")
+
+    def test_owed_of_an_object_in_parts_when_the_old_one_goes(self):
+        self.owed_of_an_object_in_parts("op=DELETES action=delay:3000\n"
+                                        "op=DELETES action=drop")
+
+    def test_owed_of_an_object_in_parts_when_the_old_one_is_gone(self):
+        self.owed_of_an_object_in_parts("op=DELETES action=lost")
+
     def test_objects_in_parts_of_somebody_else(self):
         self.fill(3)
         self.put_parts("p/d/big", [b"ours"])
