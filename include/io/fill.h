@@ -90,6 +90,8 @@ bool fill_headers(struct fill_file *file, struct store_attr *ret);
 /* The object of a cid lies at another key now (etag NULL: unchanged). */
 void fill_moved(struct fills *f, uint64_t cid, const char *key,
 		const char *etag);
+/* It lies at this key. False: R2 has said that it is not there. */
+bool fill_follow(struct fill_file *file, const char *key);
 struct content *fill_content(struct fill_file *file); /* borrowed */
 
 /* Begins to fetch what is missing of [off, off + len), as far as memory allows

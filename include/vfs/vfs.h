@@ -342,6 +342,7 @@ struct vfs_read {
 	struct vfs_file *file;
 	struct fill_file *on;
 	struct writeback *wb;
+	bool staged; /* it is, or was, read from a writeback */
 	struct task task;
 	unsigned moves;
 };

@@ -38,6 +38,8 @@ MUST_CHECK int inodes_begin(struct vfs *v, const struct vfs_ctx *ctx,
 			    struct inode *a, struct inode *b,
 			    struct inode *dir);
 void dir_end(struct vfs *v, struct inode *dir);
+/* Does a folder above it move? */
+bool inode_is_moving(struct vfs *v, const struct inode *i);
 /* Waits until no content of i is on its way to the cache, and no folder above
  * moves; -EAGAIN with nowait, -EINTR. */
 MUST_CHECK int inode_wait_settled(struct vfs *v, const struct vfs_ctx *ctx,

@@ -264,12 +264,28 @@ static bool salvage(struct fetch *fetch, int err)
 	return true;
 }
 
+/* Was it asked for under a key that it no longer had? */
+static bool was_moved(struct fetch *fetch)
+{
+	struct fill_file *file = fetch->file;
+
+	mutex_lock(&file->lock);
+	bool moved = strcmp(fetch->req.key, file->name->key) != 0;
+	mutex_unlock(&file->lock);
+	return moved;
+}
+
 static void on_done(struct store_req *req)
 {
 	struct fetch *fetch = req->arg;
 	struct fill_file *file = fetch->file;
 	int err = req->error;
 
+	if (err == -ENOENT && was_moved(fetch)) {
+		store_req_release(req);
+		fetch_submit(fetch);
+		return;
+	}
 	if (!err && req->buf_len != fetch->len)
 		err = -EBADMSG;
 	if (err == -ENOENT)

@@ -263,27 +263,42 @@ bool fill_headers(struct fill_file *file, struct store_attr *ret)
 	return have;
 }
 
-void fill_moved(struct fills *f, uint64_t cid, const char *key,
-		const char *etag)
+static void rename_locked(struct fill_file *file, const char *key,
+			  const char *etag) REQUIRES(file->lock)
 {
 	struct fill_name *name = xcalloc(1, sizeof(*name));
-	struct fill_file *file;
 
-	mutex_lock(&f->lock);
-	file = find_file_locked(f, cid);
-	mutex_unlock(&f->lock);
-	if (!file) {
-		free(name);
-		return;
-	}
-	mutex_lock(&file->lock);
 	name->key = xstrdup(key);
 	name->etag = xstrdup(etag ? etag : file->name->etag);
 	name->older = file->name;
 	file->name = name;
 	file->stale = false;
+}
+
+void fill_moved(struct fills *f, uint64_t cid, const char *key,
+		const char *etag)
+{
+	struct fill_file *file;
+
+	mutex_lock(&f->lock);
+	file = find_file_locked(f, cid);
+	mutex_unlock(&f->lock);
+	if (!file)
+		return;
+	mutex_lock(&file->lock);
+	rename_locked(file, key, etag);
 	mutex_unlock(&file->lock);
 	file_put(file);
+}
+
+bool fill_follow(struct fill_file *file, const char *key)
+{
+	mutex_lock(&file->lock);
+	if (strcmp(file->name->key, key) != 0)
+		rename_locked(file, key, NULL);
+	bool usable = !file->stale;
+	mutex_unlock(&file->lock);
+	return usable;
 }
 
 struct content *fill_content(struct fill_file *file)

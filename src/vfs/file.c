@@ -364,6 +364,26 @@ static void answer(struct vfs_read *r)
 	r->done(r);
 }
 
+/* Is it at another key now, since a folder above was renamed? */
+static bool has_moved(struct vfs_read *r)
+{
+	struct vfs_file *f = r->file;
+	const struct vfs_ctx ctx = { 0 };
+	char key[STORE_KEY_MAX + 1];
+	bool moving = inode_is_moving(f->v, f->inode);
+
+	if (inode_wait_settled(f->v, &ctx, f->inode) ||
+	    inode_key(f->v, f->inode, key))
+		return false;
+	return r->staged ? moving : fill_follow(r->on, key);
+}
+
+static void read_again(struct vfs_read *r)
+{
+	read_end(r);
+	start_read(r);
+}
+
 /* Runs as a task: the version the read wanted is gone. */
 static void move_to_new_version(struct task *t)
 {
@@ -372,12 +392,23 @@ static void move_to_new_version(struct task *t)
 	const struct vfs_ctx ctx = { 0 };
 	struct fill_file *unused;
 	struct version now;
-	bool moved;
+	bool moved, served;
 	int err;
 
+	if (has_moved(r)) {
+		if (!r->staged)
+			set_doubt(f->v, f->inode, false);
+		read_again(r);
+		return;
+	}
 	mutex_lock(&f->lock);
+	served = f->served || r->staged;
 	moved = f->fill != r->on;
 	mutex_unlock(&f->lock);
+	if (served) {
+		answer(r);
+		return;
+	}
 	if (!moved) {
 		err = inode_refresh(f->v, &ctx, f->inode, true);
 		if (!err)
@@ -402,8 +433,7 @@ static void move_to_new_version(struct task *t)
 		answer(r);
 		return;
 	}
-	read_end(r);
-	start_read(r);
+	read_again(r);
 }
 
 /* A name known from a listing gets its mode, owner and time from the first
@@ -483,7 +513,7 @@ static void read_done(struct fill_read *fr)
 	r->wb = NULL;
 	mutex_lock(&f->lock);
 	struct fill_file *from = fr->error || f->learned ? NULL : r->on;
-	move = !wb && fr->error == -ESTALE && !f->served && r->moves++ < 2;
+	move = fr->error == -ESTALE && r->moves++ < 2;
 	if (!fr->error && fr->got > 0 && !wb) {
 		if (r->on != f->fill)
 			fr->error = -ESTALE;
@@ -496,6 +526,7 @@ static void read_done(struct fill_read *fr)
 	if (!wb && fr->error == -ESTALE && standing(f) == CURRENT)
 		set_doubt(f->v, f->inode, true);
 	if (move) {
+		writeback_put(wb);
 		r->task.run = move_to_new_version;
 		tasks_submit(f->v->config.tasks, &r->task);
 		return;
@@ -532,6 +563,7 @@ static void start_read(struct vfs_read *r)
 	r->fill.len = r->len;
 	r->fill.done = read_done;
 	r->wb = inode_staged(f->v, f->inode);
+	r->staged = r->wb;
 	if (r->wb) {
 		writeback_read(r->wb, &r->fill);
 		return;

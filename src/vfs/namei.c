@@ -428,6 +428,8 @@ static int ask(struct vfs *v, const struct vfs_ctx *ctx, struct inode *dir,
 	struct scan_result listed;
 	int err;
 
+	if (!ctx->guess && (err = inode_wait_settled(v, ctx, dir)))
+		return err;
 	if (old && old->kind != META_ABSENT && relist_is_cheaper(v, dir)) {
 		err = scan_advance(v, ctx, dir, UINT32_MAX, name, false,
 				   &listed);

@@ -386,8 +386,10 @@ static int list_page(struct vfs *v, const struct vfs_ctx *ctx, struct scan *s,
 	int64_t asked_ns = clock_wall_ns();
 	struct scan_page *p;
 	bool moved;
-	int err = inode_key(v, s->dir, prefix);
+	int err = inode_wait_settled(v, ctx, s->dir);
 
+	if (!err)
+		err = inode_key(v, s->dir, prefix);
 	if (!err)
 		err = removal_wait_below(v, ctx, prefix);
 	if (err)

@@ -22,6 +22,14 @@ static bool is_moving_locked(struct vfs *v, const struct inode *i)
 	return i;
 }
 
+bool inode_is_moving(struct vfs *v, const struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool moving = is_moving_locked(v, i);
+	mutex_unlock(&v->lock);
+	return moving;
+}
+
 static bool is_free_locked(struct vfs *v, const struct inode *i)
 	REQUIRES(v->lock)
 {

@@ -329,6 +329,86 @@ class Meanwhile(Folders):
         self.assertEqual(self.m.read("p/e/s2/new"), b"s2/new")
 
 
+class ReadMeanwhile(Folders):
+    """Who has a folder open finds and reads what is in it while it moves."""
+
+    def setUp(self):
+        super().setUp()
+        self.server.put("p/d/a/open", b"o" * (12 << 20))
+        self.server.put("p/d/a/parts", b"")
+        self.put_parts("p/d/a/parts", [b"a" * (5 << 20), b"b" * (5 << 20)])
+        for name in "known", "unknown", "cached":
+            self.server.put(f"p/d/a/{name}", name.encode())
+        self.fill(1100, "--memory", "64M")
+        self.m.read("p/d/a/cached")
+        self.fds = [os.open(f"{self.m.path}/p/d/a", os.O_RDONLY)]
+
+    def close(self):
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def tearDown(self):
+        self.t.join()
+        self.close()
+        super().tearDown()
+
+    def forget(self):
+        self.close()
+        self.m.unmount()
+        self.m.start()
+        self.fds = [os.open(f"{self.m.path}/p/d/a", os.O_RDONLY)]
+
+    def begin(self):
+        """Until the first page is under the new keys alone."""
+        self.server.faults("op=COPY skip=1050 action=delay:600")
+        self.t = threading.Thread(target=self.rename, args=("p/d", "p/e"))
+        self.t.start()
+        wait_until(lambda: len(self.stored("p/d")) < 200)
+
+    def end(self):
+        self.t.join()
+        self.server.faults("")
+        self.assertEqual(self.stored("p/d"), [])
+
+    def read(self, name):
+        fd = os.open(name, os.O_RDONLY, dir_fd=self.fds[0])
+        with open(fd, "rb") as f:
+            return f.read()
+
+    def test_files_that_are_open(self):
+        for name in "open", "parts":
+            fd = os.open(f"{self.m.path}/p/d/a/{name}", os.O_RDONLY)
+            self.fds.append(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+            os.pread(fd, 1000, 0)
+        self.begin()
+        got = [os.pread(fd, 1000, 9 << 20) for fd in self.fds[1:]]
+        self.end()
+        self.assertEqual(got, [b"o" * 1000, b"b" * 1000])
+
+    def test_files_that_are_opened(self):
+        self.begin()
+        for name in "cached", "known":
+            self.assertEqual(self.read(name), name.encode())
+        with self.assertRaises(FileNotFoundError):
+            self.read("none")
+        self.end()
+
+    def test_names_that_are_looked_up(self):
+        self.forget()
+        self.begin()
+        self.assertEqual(os.stat("unknown", dir_fd=self.fds[0]).st_size, 7)
+        self.assertEqual(self.read("unknown"), b"unknown")
+        self.end()
+
+    def test_listing(self):
+        self.forget()
+        self.begin()
+        self.assertEqual(sorted(os.listdir(self.fds[0])),
+                         ["cached", "known", "open", "parts", "unknown"])
+        self.end()
+
+
 class Crash(Folders):
     """The next mount goes on, and shows no name where it is not."""
 
