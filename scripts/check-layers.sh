@@ -74,7 +74,8 @@ owns() { # header pattern, then the files it belongs to
 		esac
 	done
 }
-owns 'curl/' src/net/http_curl.c
+owns 'curl/' src/net/http_curl.c src/net/http_transfer.c \
+	include/net/http_curl_impl.h
 owns 'openssl/' src/r2/crypto.c
 owns 'libxml/' src/r2/xml.c
 owns 'lmdb\.h' src/cache/kv.c
