@@ -1,5 +1,6 @@
 /*
- * Internals of the fill layer, shared by fill.c, fetch.c and first.c.
+ * Internals of the fill layer, shared by fill.c (reads), fill_file.c (the
+ * versions that are read), fetch.c and first.c.
  *
  * A fetch is one GET for a run of blocks of one file:
  *
