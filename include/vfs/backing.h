@@ -29,7 +29,7 @@ bool backings_begin(struct vfs *v, struct inode *i);
 void backings_end(struct vfs *v, struct inode *i,
 		  const struct backing_change *c);
 
-/* ---- file.c ---- */
+/* ---- file_read.c ---- */
 
 /* What a handle reads; false: it may write, or there is nothing. Borrowed. */
 bool file_reads(struct vfs_file *f, struct inode **ret_inode,
