@@ -42,15 +42,9 @@ struct writeback_config {
 	unsigned parts_together; /* more while all have fewer; default 16 */
 };
 
-struct writeback_stats {
-	uint64_t puts, multiparts, copies; /* stores that ended well */
-	uint64_t stored_bytes, failed;
-};
-
 /* Borrows everything in config. */
 struct writebacks *writebacks_create(const struct writeback_config *config);
 void writebacks_destroy(struct writebacks *ws); /* no writeback may be left */
-void writebacks_stats_get(struct writebacks *ws, struct writeback_stats *ret);
 struct stage *writebacks_stage(struct writebacks *ws);
 
 struct writeback_base {

@@ -83,7 +83,6 @@ struct writeback {
 
 struct writebacks {
 	struct writeback_config config;
-	struct writeback_stats stats; /* atomics */
 	struct pace *pace;
 	uint64_t unmeasured; /* bytes staged since the disk was looked at; atomic */
 	unsigned parts_flying; /* of all uploads; atomic */

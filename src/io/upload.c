@@ -66,7 +66,6 @@ static int store_put(struct writeback *wb, const struct writeback_target *t,
 		ret->etag = req.attr.etag;
 		ret->time_ns = req.attr.mtime_ns;
 		ret->size = size;
-		fills_count(&wb->ws->stats.puts, 1);
 	}
 	store_req_release(&req);
 	free(copy);
@@ -97,7 +96,6 @@ static int store_copy(struct writeback *wb, const struct writeback_target *t,
 		ret->etag = req.attr.etag;
 		ret->time_ns = req.attr.mtime_ns;
 		ret->size = wb->base_size;
-		fills_count(&wb->ws->stats.copies, 1);
 	}
 	store_req_release(&req);
 	return err;
@@ -206,9 +204,7 @@ static int store_parts(struct writeback *wb, const struct writeback_target *t,
 			break;
 		anew = !refused;
 	}
-	if (!err)
-		fills_count(&wb->ws->stats.multiparts, 1);
-	else if (err == -ESTALE && wb->base)
+	if (err == -ESTALE && wb->base)
 		multipart_drop(wb);
 	return err == -EAGAIN || err == -ENOENT ? -EIO : err;
 }
@@ -351,8 +347,6 @@ static void leave(struct writeback *wb, const struct writeback_target *t,
 	pace_done(wb->ws->pace, t->key, r->refused);
 	cond_broadcast(&wb->changed);
 	mutex_unlock(&wb->lock);
-	fills_count(err ? &wb->ws->stats.failed : &wb->ws->stats.stored_bytes,
-		    err ? 1 : r->size);
 }
 
 static int store_settled(struct writeback *wb, const struct writeback_target *t,

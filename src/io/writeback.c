@@ -48,15 +48,6 @@ void writebacks_destroy(struct writebacks *ws)
 	free(ws);
 }
 
-void writebacks_stats_get(struct writebacks *ws, struct writeback_stats *ret)
-{
-	const uint64_t *from = (const uint64_t *)&ws->stats;
-	uint64_t *to = (uint64_t *)ret;
-
-	for (size_t i = 0; i < sizeof(*ret) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-}
-
 struct stage *writebacks_stage(struct writebacks *ws)
 {
 	return ws->config.stage;
