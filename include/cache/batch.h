@@ -52,9 +52,6 @@ const char *batch_degraded(struct batch *b);
 uint64_t batch_forgotten(struct batch *b);
 size_t batch_pending(struct batch *b);
 
-/* Tells the batch that a record read from the file made no sense. */
-void batch_damaged(struct batch *b);
-
 /* ---- reading ---- */
 
 /* A view serves gets cheaply one after the other; it does not freeze state:
@@ -82,9 +79,6 @@ MUST_CHECK int view_get(struct view *v, enum kv_table table, struct slice key,
 			struct buf *out);
 MUST_CHECK int batch_get(struct batch *b, enum kv_table table, struct slice key,
 			 struct buf *out);
-
-/* Whether a deletion under the prefix has not reached the file yet. */
-bool batch_deleting(struct batch *b, enum kv_table table, struct slice prefix);
 
 /*
  * Calls fn for the entries whose key begins with prefix and is > after (n = 0

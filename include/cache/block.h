@@ -34,9 +34,6 @@ uint64_t content_size(const struct content *c);
 /* Bytes present without a gap from off, at most len; 0 if off is missing. */
 uint64_t content_present(struct content *c, uint64_t off, uint64_t len);
 
-/* First missing byte at or after off (block-aligned down), or size. */
-uint64_t content_missing(struct content *c, uint64_t off);
-
 /* First present byte at or after off, or size. Costs by what is present, not by
  * what is missing. */
 uint64_t content_next(struct content *c, uint64_t off);

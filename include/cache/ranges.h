@@ -22,7 +22,6 @@ void ranges_remove(struct ranges *rs, uint64_t off, uint64_t end);
 
 /* Whether off is inside; *ret_end is where that changes (UINT64_MAX: never). */
 bool ranges_at(const struct ranges *rs, uint64_t off, uint64_t *ret_end);
-bool ranges_cover(const struct ranges *rs, uint64_t off, uint64_t end);
 bool ranges_touch(const struct ranges *rs, uint64_t off, uint64_t end);
 
 #endif

@@ -45,7 +45,6 @@ uint64_t staged_id(const struct staged *f);
 int staged_fd(const struct staged *f);
 uint64_t staged_size(struct staged *f);
 uint64_t staged_base_len(struct staged *f);
-uint64_t staged_local_bytes(struct staged *f); /* sum of the ranges */
 
 /* Everything up to size comes from the base until written. So far the file is
  * `from` bytes of base and nothing else (-EINVAL); a new file is 0. */

@@ -116,11 +116,6 @@ void batch_note_error(struct batch *b, int err)
 	mutex_unlock(&b->lock);
 }
 
-void batch_damaged(struct batch *b)
-{
-	batch_note_error(b, -EUCLEAN);
-}
-
 /* ---- the writer ---- */
 
 static int write_all(struct kv_write *w, const struct overlay *o)
@@ -468,24 +463,6 @@ size_t batch_pending(struct batch *b)
 	n = b->active.count + b->frozen.count;
 	mutex_unlock(&b->lock);
 	return n;
-}
-
-bool batch_deleting(struct batch *b, enum kv_table table, struct slice prefix)
-{
-	struct overlay *both[] = { &b->active, &b->frozen };
-	bool found = false;
-
-	mutex_lock(&b->lock);
-	for (unsigned i = 0; i < ARRAY_SIZE(both); i++) {
-		struct change *c = overlay_seek(both[i], table, prefix);
-
-		for (; c && c->table == table && c->key.n >= prefix.n &&
-		       !memcmp(c->key.p, prefix.p, prefix.n);
-		     c = c->next[0])
-			found |= c->deleted;
-	}
-	mutex_unlock(&b->lock);
-	return found;
 }
 
 /* ---- reading ---- */

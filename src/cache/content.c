@@ -261,13 +261,6 @@ uint64_t content_present(struct content *c, uint64_t off, uint64_t len)
 	return n;
 }
 
-uint64_t content_missing(struct content *c, uint64_t off)
-{
-	off -= off % CACHE_BLOCK;
-	return off >= c->size ? c->size :
-				off + content_present(c, off, c->size - off);
-}
-
 static int note_first(struct slice key, struct slice val, void *arg)
 {
 	if (key.n != sizeof(struct extent_db_key))

@@ -103,13 +103,6 @@ bool ranges_at(const struct ranges *rs, uint64_t off, uint64_t *ret_end)
 	return false;
 }
 
-bool ranges_cover(const struct ranges *rs, uint64_t off, uint64_t end)
-{
-	uint64_t to;
-
-	return off >= end || (ranges_at(rs, off, &to) && to >= end);
-}
-
 bool ranges_touch(const struct ranges *rs, uint64_t off, uint64_t end)
 {
 	uint64_t to;

@@ -335,17 +335,6 @@ uint64_t staged_base_len(struct staged *f)
 	return len;
 }
 
-uint64_t staged_local_bytes(struct staged *f)
-{
-	uint64_t sum = 0;
-
-	mutex_lock(&f->lock);
-	for (unsigned i = 0; i < f->ranges.n; i++)
-		sum += f->ranges.r[i].end - f->ranges.r[i].off;
-	mutex_unlock(&f->lock);
-	return sum;
-}
-
 /* ---- bytes ---- */
 
 int staged_set_base(struct staged *f, uint64_t from, uint64_t size)

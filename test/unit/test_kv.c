@@ -5,7 +5,7 @@
 
 #include "cachetest.h"
 
-#include "cache/batch.h"
+#include "cache/batch_impl.h"
 #include "cache/kv.h"
 
 static char path[64];
@@ -266,8 +266,6 @@ static void test_batch(void)
 	CHECK_STR(scan(b, "", "a2"), "b=z ");
 	CHECK_STR(scan(b, "c", ""), "");
 	CHECK_STR(batch_text(b, "a1"), "");
-	CHECK(batch_deleting(b, KV_DENTRY, text("a")));
-	CHECK(!batch_deleting(b, KV_DENTRY, text("b")));
 	CHECK_INT(batch_flush(b), 0);
 	CHECK_STR(scan(b, "a", ""), "a15=new a2=changed ");
 
@@ -367,7 +365,7 @@ static void test_batch_damage(void)
 	CHECK_INT(batch_flush(b), 0);
 	batch_put(b, KV_DENTRY, text("pending"), text("1"));
 	batch_put(b, KV_DIR, text("complete"), text("1"));
-	batch_damaged(b);
+	batch_note_error(b, -EUCLEAN);
 	CHECK_STR(batch_text(b, "in the file"), "");
 	CHECK_STR(batch_text(b, "pending"), "");
 	struct buf v;
