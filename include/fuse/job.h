@@ -70,7 +70,6 @@ static inline void ops_end(struct ops_context *c)
 	__atomic_sub_fetch(&c->pending, 1, __ATOMIC_RELEASE);
 }
 
-double ops_seconds(int64_t ttl_ns);
 void ops_entry(struct ops_context *c, const struct vfs_entry *e,
 	       struct fuse_entry_param *p);
 /* How long the kernel may believe the attributes. */

@@ -40,8 +40,6 @@ struct latency { /* of GETs' first bytes, four buckets an octave */
 	uint32_t late_ms; /* when an answer is late, 0 not known yet */
 };
 
-void latency_add(struct latency *l, uint64_t us);
-
 enum { KEY_WINDOWS = 32 };
 
 /* Of a key that was refused. */

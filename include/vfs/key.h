@@ -14,9 +14,6 @@
 /* May n bytes be shown as a directory entry? */
 bool key_name_ok(const char *name, size_t n);
 
-/* Valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF)? */
-bool key_utf8_ok(const char *s, size_t n);
-
 /* name ends in VFS_OBJECT_SUFFIX with something before it? Returns the length
  * of that, else 0. */
 size_t key_object_suffix(const char *name);

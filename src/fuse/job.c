@@ -57,7 +57,7 @@ void ops_enter(fuse_req_t req)
 	ops_enter_uncounted(req);
 }
 
-double ops_seconds(int64_t ttl_ns)
+static double seconds(int64_t ttl_ns)
 {
 	double s = ttl_ns / 1e9;
 
@@ -233,14 +233,14 @@ void job_start(struct job *tried)
 
 double ops_attr_seconds(struct ops_context *c, const struct vfs_entry *e)
 {
-	return nodes_split(c->nodes, e->st.st_ino) ? 0 : ops_seconds(e->ttl_ns);
+	return nodes_split(c->nodes, e->st.st_ino) ? 0 : seconds(e->ttl_ns);
 }
 
 void ops_entry(struct ops_context *c, const struct vfs_entry *e,
 	       struct fuse_entry_param *p)
 {
 	memset(p, 0, sizeof(*p));
-	p->entry_timeout = p->attr_timeout = ops_seconds(e->ttl_ns);
+	p->entry_timeout = p->attr_timeout = seconds(e->ttl_ns);
 	if (e->negative)
 		return;
 	p->ino = nodes_current(c->nodes, e->st.st_ino);

@@ -56,7 +56,7 @@ static uint64_t percentile_99(const struct latency *l)
 	return i ? bucket_end(i - 1) : 0;
 }
 
-void latency_add(struct latency *l, uint64_t us)
+static void latency_add(struct latency *l, uint64_t us)
 {
 	l->count[bucket_of(us)]++;
 	l->total++;

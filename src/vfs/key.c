@@ -38,7 +38,8 @@ static size_t utf8_sequence(const unsigned char *s, size_t n)
 	return len;
 }
 
-bool key_utf8_ok(const char *s, size_t n)
+/* Valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF)? */
+static bool utf8_ok(const char *s, size_t n)
 {
 	const unsigned char *u = (const unsigned char *)s;
 
@@ -61,7 +62,7 @@ bool key_name_ok(const char *name, size_t n)
 		return false;
 	if (memchr(name, '/', n) || memchr(name, 0, n))
 		return false;
-	return key_utf8_ok(name, n);
+	return utf8_ok(name, n);
 }
 
 size_t key_object_suffix(const char *name)
