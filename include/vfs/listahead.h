@@ -40,4 +40,12 @@ void listahead_reads(struct vfs *v, struct inode *dir, bool known);
 /* A listing of dir has ended after so many pages. */
 void listahead_listed(struct vfs *v, struct inode *dir, unsigned pages);
 
+struct listahead_stats {
+	uint64_t folders; /* whose listing was begun ahead */
+	/* of these: read then; given up, or read too late */
+	uint64_t used, wasted;
+};
+
+void listahead_stats_get(struct listahead *a, struct listahead_stats *ret);
+
 #endif

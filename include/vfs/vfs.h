@@ -362,6 +362,7 @@ struct vfs_stats {
 	/* files brought before they were asked for; of these asked for, and
 	 * given up */
 	uint64_t ahead, ahead_used, ahead_wasted;
+	uint64_t folders_ahead, folders_used, folders_wasted; /* the same */
 };
 
 void vfs_stats_get(struct vfs *v, struct vfs_stats *ret);

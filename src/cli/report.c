@@ -178,10 +178,12 @@ static void add_reads(struct buf *out, struct mount *m)
 		 "\"inodes\": %llu, \"list_pages\": %llu, "
 		 "\"hidden_keys\": %llu}, "
 		 "\"ahead\": {\"files\": %llu, \"used\": %llu, "
-		 "\"wasted\": %llu}",
+		 "\"wasted\": %llu, \"folders\": %llu, "
+		 "\"folders_used\": %llu, \"folders_wasted\": %llu}",
 		 (ull)v.lookups, (ull)v.lookup_hits, (ull)v.inodes,
 		 (ull)v.lists, (ull)v.hidden_keys, (ull)v.ahead,
-		 (ull)v.ahead_used, (ull)v.ahead_wasted);
+		 (ull)v.ahead_used, (ull)v.ahead_wasted, (ull)v.folders_ahead,
+		 (ull)v.folders_used, (ull)v.folders_wasted);
 }
 
 static void add_process(struct buf *out, struct mount *m)

@@ -55,6 +55,7 @@ struct listing {
 	struct scan *scan; /* stopped before its end, or NULL */
 	unsigned lists; /* pages pulled */
 	unsigned skipped;
+	bool begun, used; /* for the counters */
 	bool ended;
 	bool inner; /* there are folders in it */
 };
@@ -84,6 +85,7 @@ struct listahead {
 	bool ending;
 	uint64_t throttled; /* as counted by the store */
 	int64_t paused_ns; /* monotonic: begin nothing before */
+	struct listahead_stats stats;
 
 	atomic_uint unread; /* of all runs */
 };
@@ -108,6 +110,8 @@ static void drop_locked(struct listahead *a, struct listing *l)
 	list_del(&l->link);
 	l->run->nunread--;
 	l->run = NULL;
+	if (l->begun)
+		++*(l->used ? &a->stats.used : &a->stats.wasted);
 	atomic_fetch_sub(&a->unread, 1);
 	free_unused_locked(a, l);
 }
@@ -214,6 +218,20 @@ static bool may_go_on(struct listing *l)
 	return may;
 }
 
+/* False: it has been read, or given up. */
+static bool begin_scan(struct listing *l)
+{
+	mutex_lock(&l->a->lock);
+	bool wanted = l->run;
+
+	if (wanted && !l->begun) {
+		l->begun = true;
+		l->a->stats.folders++;
+	}
+	mutex_unlock(&l->a->lock);
+	return wanted;
+}
+
 static void count_page(struct listing *l, const struct scan_page *page)
 {
 	bool inner = false;
@@ -266,7 +284,7 @@ static void run_listing(struct task *t)
 	struct scan *s = TAKE(l->scan);
 	int err = 0;
 
-	if (!s && is_wanted(v, l->dir) && may_go_on(l))
+	if (!s && is_wanted(v, l->dir) && may_go_on(l) && begin_scan(l))
 		s = scan_join(v, l->dir);
 	if (s && dir_ttl(v, l->dir) == 0)
 		err = pull(l, s);
@@ -480,6 +498,7 @@ static void take_locked(struct listahead *a, struct run *r, struct listing *l,
 {
 	bool expired = l->ended && dir_ttl(a->v, l->dir) == 0;
 
+	l->used = !expired;
 	*inner = l->inner && l->ended && !expired;
 	r->at_lists = l->lists || known ? l->lists : 1;
 	if (l->ended)
@@ -586,6 +605,16 @@ void listahead_listed(struct vfs *v, struct inode *dir, unsigned pages)
 		r->at_lists = pages;
 		r->pages = pages < LONGEST ? pages : LONGEST;
 	}
+	mutex_unlock(&a->lock);
+}
+
+void listahead_stats_get(struct listahead *a, struct listahead_stats *ret)
+{
+	*ret = (struct listahead_stats){ 0 };
+	if (!a)
+		return;
+	mutex_lock(&a->lock);
+	*ret = a->stats;
 	mutex_unlock(&a->lock);
 }
 

@@ -199,6 +199,7 @@ int vfs_statfs(struct vfs *v, struct statvfs *ret)
 
 void vfs_stats_get(struct vfs *v, struct vfs_stats *ret)
 {
+	struct listahead_stats l;
 	struct predict_stats p;
 
 	mutex_lock(&v->lock);
@@ -209,4 +210,8 @@ void vfs_stats_get(struct vfs *v, struct vfs_stats *ret)
 	ret->ahead = p.predicted;
 	ret->ahead_used = p.used;
 	ret->ahead_wasted = p.wasted;
+	listahead_stats_get(v->listahead, &l);
+	ret->folders_ahead = l.folders;
+	ret->folders_used = l.used;
+	ret->folders_wasted = l.wasted;
 }

@@ -37,6 +37,11 @@ class ListAhead(Case):
         self.assertEqual(self.requests(), seen)
         return seen
 
+    def ahead(self, m):
+        """Folders listed ahead so far; of these read, and given up."""
+        a = m.stats()["ahead"]
+        return a["folders"], a["folders_used"], a["folders_wasted"]
+
     def read(self, folders, names=PAGE):
         for f in folders:
             self.assertEqual(len(os.listdir(f)), names, f)
@@ -64,6 +69,9 @@ class Walks(ListAhead):
         self.read(folders)
         self.assertLess(time.monotonic() - start, 100 * 0.3 / 3)
         self.assertEqual(self.lists(), 100)
+        folders, used, wasted = self.ahead(m)
+        self.assertGreater(folders, 50)
+        self.assertEqual((used, wasted), (folders, 0))
 
     def test_folders_of_several_pages(self):
         m = self.mount()
@@ -121,6 +129,18 @@ class Waste(ListAhead):
                 self.assertLessEqual(self.lists(), 2 * n)
             m.stop()
             self.mounts.remove(m)
+
+    def test_what_is_given_up_is_counted(self):
+        m = self.mount()
+        folders = self.folders(m)
+        self.read(folders[:20])
+        self.lists()
+        ahead, used, wasted = self.ahead(m)
+        self.assertGreater(ahead, used)
+        self.assertGreater(used, 10)
+        self.assertEqual(wasted, 0)
+        self.read(folders[90:50:-5])
+        self.assertEqual(self.ahead(m), (ahead, used, ahead - used))
 
     def test_the_same_of_folders_of_several_pages(self):
         m = self.mount()
