@@ -1,6 +1,7 @@
 /*
- * Internals of the write side, shared by writeback.c (content and reads),
- * upload.c (how it reaches R2) and multipart.c (in parts).
+ * Internals of the write side, shared by writeback.c (content and its changes),
+ * writeback_read.c (reads), writeback_record.c (the journal), upload.c (how it
+ * reaches R2) and multipart.c (in parts).
  * Lock order: writeback.lock -> the staged file's own, the pace's.
  */
 #ifndef IO_WRITEBACK_IMPL_H
@@ -121,6 +122,16 @@ void multipart_drop(struct writeback *wb);
 
 /* ---- writeback.c ---- */
 
+struct writeback *writeback_new(struct writebacks *ws, struct staged *staged);
+
+/* Of a new one. */
+MUST_CHECK int writeback_set_base(struct writeback *wb,
+				  const struct writeback_base *base);
+
+/* Is there room for n bytes more, beyond --min-free? Looks at the disk from time
+ * to time, and at each write when it is nearly full. */
+MUST_CHECK int writeback_make_room(struct writebacks *ws, uint64_t n);
+
 bool writeback_is_resumed(struct writeback *wb);
 
 /* Is the content that of the object it builds on, though it may be local? */
@@ -128,6 +139,8 @@ bool writeback_is_base_locked(struct writeback *wb) REQUIRES(wb->lock);
 
 /* Is nothing left that comes from the base? */
 bool writeback_all_local(struct writeback *wb);
+
+/* ---- writeback_read.c ---- */
 
 /* Makes [off, end) local. */
 MUST_CHECK int writeback_fill_range(struct writeback *wb, uint64_t off,
