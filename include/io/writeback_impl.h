@@ -1,7 +1,7 @@
 /*
  * Internals of the write side, shared by writeback.c (content and its changes),
  * writeback_read.c (reads), writeback_record.c (the journal), upload.c (how it
- * reaches R2) and multipart.c (in parts).
+ * reaches R2) and multipart*.c (in parts).
  * Lock order: writeback.lock -> the staged file's own, the pace's.
  */
 #ifndef IO_WRITEBACK_IMPL_H
@@ -89,7 +89,7 @@ struct writebacks {
 	unsigned parts_flying; /* of all uploads; atomic */
 };
 
-/* ---- multipart.c ---- */
+/* ---- multipart*.c ---- */
 
 /* Bytes [off, end) changed (or appeared, or went). */
 void multipart_changed_locked(struct writeback *wb, uint64_t off, uint64_t end)
