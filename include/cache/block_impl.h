@@ -63,6 +63,7 @@ struct blocks {
 	/* atomic */
 	uint32_t now; /* evict_now */
 	uint64_t db_bytes, verify_failures;
+	bool no_holes; /* the file system makes none */
 	bool leases; /* the file system is known to have them */
 	bool stop; /* the sweep: atomic */
 };

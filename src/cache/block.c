@@ -215,13 +215,53 @@ static bool is_pinned_locked(const struct content *c, uint32_t ext)
 	       (ext < c->nextents && c->extents[ext] && c->extents[ext]->pins);
 }
 
+static bool load_record(struct blocks *b, struct evict_key key,
+			struct record_extent *rec)
+{
+	struct extent_db_key k;
+	struct buf val;
+	int err;
+
+	buf_init(&val, RECORD_MAX);
+	err = batch_get(b->batch, KV_EXTENT,
+			extent_db_key(&k, key.cid, key.ext), &val);
+	if (!err)
+		err = record_extent_decode(val.data, val.len, rec);
+	buf_release(&val);
+	return !err;
+}
+
+static int stop_at_first(struct slice key, struct slice val, void *arg)
+{
+	return 1;
+}
+
+static bool has_records(struct blocks *b, uint64_t cid)
+{
+	struct extent_db_key k;
+	struct slice prefix = extent_db_key(&k, cid, 0);
+
+	prefix.n = 8;
+	return batch_scan(b->batch, KV_EXTENT, prefix, (struct slice){ 0 },
+			  stop_at_first, NULL) != 0;
+}
+
+/* Is it forgotten, and lies where it is until all of its file is? */
+static bool waits_for_file(struct blocks *b, struct evict_key key)
+{
+	struct record_extent rec;
+
+	return __atomic_load_n(&b->no_holes, __ATOMIC_RELAXED) &&
+	       !load_record(b, key, &rec) && has_records(b, key.cid);
+}
+
 /* For evict_pick, which runs under blocks.lock. */
 static bool is_busy(struct evict_key key, void *arg) UNCHECKED
 {
 	struct content *c = blocks_find_locked(arg, key.cid);
 	bool pinned;
 
-	if (blocks_holds_locked(arg, key.cid))
+	if (blocks_holds_locked(arg, key.cid) || waits_for_file(arg, key))
 		return true;
 	if (!c)
 		return false;
@@ -231,11 +271,6 @@ static bool is_busy(struct evict_key key, void *arg) UNCHECKED
 	pinned = is_pinned_locked(c, key.ext);
 	mutex_unlock(&c->lock);
 	return pinned;
-}
-
-static int stop_at_first(struct slice key, struct slice val, void *arg)
-{
-	return 1;
 }
 
 /* Closes the file of an open content; false if somebody reads from it. */
@@ -259,15 +294,10 @@ static bool close_unused(struct blocks *b, uint64_t cid)
 
 bool blocks_unlink_unused(struct blocks *b, uint64_t cid)
 {
-	struct extent_db_key k;
-	struct slice prefix = extent_db_key(&k, cid, 0);
 	char path[BLOCK_PATH_MAX];
 	int err;
 
-	prefix.n = 8;
-	if (batch_scan(b->batch, KV_EXTENT, prefix, (struct slice){ 0 },
-		       stop_at_first, NULL) != 0 ||
-	    !close_unused(b, cid))
+	if (has_records(b, cid) || !close_unused(b, cid))
 		return false;
 	blocks_path(b, cid, path);
 	err = fsio()->unlink(path);
@@ -326,22 +356,6 @@ static bool forget_extent(struct blocks *b, struct evict_key key)
 	return !pinned;
 }
 
-static bool load_record(struct blocks *b, struct evict_key key,
-			struct record_extent *rec)
-{
-	struct extent_db_key k;
-	struct buf val;
-	int err;
-
-	buf_init(&val, RECORD_MAX);
-	err = batch_get(b->batch, KV_EXTENT,
-			extent_db_key(&k, key.cid, key.ext), &val);
-	if (!err)
-		err = record_extent_decode(val.data, val.len, rec);
-	buf_release(&val);
-	return !err;
-}
-
 /* The disk did not free the extent. Whether all of it is still there is for
  * verification to find out: epoch 0 is older than any. */
 static void restore_record(struct blocks *b, struct evict_key key,
@@ -383,6 +397,8 @@ static int evict_one(struct blocks *b, struct evict_key key)
 	known = load_record(b, key, &rec);
 	if (!blocks_note_held(b, key.cid) && forget_extent(b, key)) {
 		err = punch_extent(b, key);
+		if (err == -EOPNOTSUPP)
+			__atomic_store_n(&b->no_holes, true, __ATOMIC_RELAXED);
 		if (err == -EOPNOTSUPP && known)
 			err = -EAGAIN;
 		else if (err && known)
