@@ -338,7 +338,7 @@ static uint64_t cover_down_locked(struct fill_file *file, uint64_t from,
 	while (to > from) {
 		uint64_t begin = (to - 1) / step * step;
 
-		if (begin < from)
+		if (begin < from || to - from <= CRUMB)
 			begin = from;
 		if (cover_locked(file, begin, to, 0, s) < to)
 			break;
@@ -370,6 +370,21 @@ static uint64_t max_window(struct fills *f)
 	return share > f->config.get_bytes ? share : f->config.get_bytes;
 }
 
+/* Somebody waits for bytes that lie close. */
+static bool beside_waiter_locked(struct fill_file *file,
+				 const struct fill_read *r) REQUIRES(file->lock)
+{
+	list_for_each(n, &file->waiters) {
+		const struct fill_read *w =
+			list_entry(n, struct fill_read, link);
+
+		if (w->off < r->off + r->len + PREFETCH_FAULT &&
+		    r->off < w->off + w->len + PREFETCH_FAULT)
+			return true;
+	}
+	return false;
+}
+
 /* What the reader said that it will read. */
 static void known_ahead(const struct fill_file *file, const struct fill_read *r,
 			uint64_t *from, uint64_t *to)
@@ -384,6 +399,58 @@ static void known_ahead(const struct fill_file *file, const struct fill_read *r,
 		*to = *from;
 }
 
+/* A range that adjoins the read on both sides, or below: where the read is comes
+ * first, in whole GETs unless memory is short. */
+static void plan_around_locked(struct fill_file *file,
+			       const struct fill_read *r, uint64_t from,
+			       uint64_t to, struct start *s)
+	REQUIRES(file->lock)
+{
+	uint64_t step = file->fills->config.get_bytes;
+	uint64_t end = block_up(file, r->off + r->len);
+	uint64_t low = block_down(from), top = block_up(file, to);
+	uint64_t near_low, near_top, begun;
+
+	if (top < end)
+		top = end;
+	near_low = r->off - r->off % step;
+	near_top = (end + step - 1) / step * step;
+	if (near_low < low || top - low <= CRUMB)
+		near_low = low;
+	if (near_top > top || top - low <= CRUMB ||
+	    near_top + CRUMB > file->size)
+		near_top = top;
+	begun = cover_down_locked(file, near_low, near_top, s);
+	cover_locked(file, block_down(r->off), end, end, s);
+	if (begun > near_low) {
+		prefetch_begun_down(&file->prefetch, from, r->off);
+		prefetch_begun(&file->prefetch, to, r->off + r->len);
+		return;
+	}
+	begun = cover_down_locked(file, low, near_low, s);
+	if (begun > low)
+		prefetch_begun_down(&file->prefetch, from, begun);
+	begun = cover_locked(file, near_top, top, 0, s);
+	if (begun < top)
+		prefetch_begun(&file->prefetch, to, begun);
+}
+
+static void plan_below_locked(struct fill_file *file, const struct fill_read *r,
+			      uint64_t from, uint64_t to, struct start *s)
+	REQUIRES(file->lock)
+{
+	uint64_t end = block_up(file, r->off + r->len), begun;
+
+	if (to >= block_down(r->off)) {
+		plan_around_locked(file, r, from, to, s);
+		return;
+	}
+	cover_locked(file, block_down(r->off), end, end, s);
+	begun = cover_down_locked(file, block_down(from), block_down(to), s);
+	if (begun > from)
+		prefetch_begun_down(&file->prefetch, from, begun);
+}
+
 static void plan_locked(struct fill_file *file, const struct fill_read *r,
 			bool stalled, struct start *s) REQUIRES(file->lock)
 {
@@ -391,20 +458,15 @@ static void plan_locked(struct fill_file *file, const struct fill_read *r,
 
 	if (r->until) {
 		known_ahead(file, r, &from, &to);
+	} else if (beside_waiter_locked(file, r) &&
+		   prefetch_piece(&file->prefetch, r->off, r->len)) {
+		from = to = r->off + r->len;
 	} else {
 		prefetch_note(&file->prefetch, file->size, r->off, r->len,
 			      stalled, max_window(file->fills), &from, &to);
 	}
-	if (to <= r->off && to > from) {
-		from = block_down(from);
-		if (end - from <= 2 * CRUMB) {
-			cover_locked(file, from, end, end, s);
-			return;
-		}
-		cover_locked(file, block_down(r->off), end, end, s);
-		begun = cover_down_locked(file, from, block_down(to), s);
-		if (begun > from)
-			prefetch_begun_down(&file->prefetch, from, begun);
+	if (from < r->off && to > from) {
+		plan_below_locked(file, r, from, to, s);
 		return;
 	}
 	last = to;

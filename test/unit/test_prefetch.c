@@ -84,30 +84,125 @@ static void test_down(void)
 	CHECK_INT(asked, 0);
 	CHECK(windows <= 12);
 
-	CASE("the next one in the file is expected to go down, too");
-	prefetch_note(&p, 4096 * MIB, 256 * MIB, MIB / 16, true, 64 * MIB,
+	CASE("the next one in the file gets the whole steps around it");
+	prefetch_note(&p, 4096 * MIB, 256 * MIB, MIB / 16, false, 64 * MIB,
 		      &from, &to);
-	CHECK_INT(to, 256 * MIB);
-	CHECK_INT(from, 255 * MIB);
+	CHECK_INT(from, 248 * MIB);
+	CHECK_INT(to, 264 * MIB);
 	prefetch_note(&p, 4096 * MIB, 256 * MIB - MIB / 16, MIB / 16, false,
 		      64 * MIB, &from, &to);
-	CHECK_INT(to, 255 * MIB);
+	CHECK_INT(from, to);
+	for (uint64_t off = 256 * MIB - MIB / 8; off >= 252 * MIB;
+	     off -= MIB / 16)
+		prefetch_note(&p, 4096 * MIB, off, MIB / 16, false, 64 * MIB,
+			      &from, &to);
+	CHECK_INT(to, 248 * MIB);
 	CHECK_INT(from, 240 * MIB);
-	prefetch_begun_down(&p, from, 255 * MIB);
-	prefetch_note(&p, 4096 * MIB, 256 * MIB - 2 * MIB / 16, MIB / 16, false,
+	prefetch_begun_down(&p, from, 248 * MIB);
+	prefetch_note(&p, 4096 * MIB, 252 * MIB - MIB / 16, MIB / 16, false,
 		      64 * MIB, &from, &to);
-	CHECK_INT(to, 255 * MIB);
+	CHECK_INT(to, 248 * MIB);
 
 	CASE("going up again it is followed upwards");
-	prefetch_note(&p, 4096 * MIB, 256 * MIB, MIB / 8, true, 64 * MIB, &from,
+	for (uint64_t i = 0; i < 3; i++)
+		prefetch_note(&p, 4096 * MIB, 512 * MIB - i * MIB / 16,
+			      MIB / 16, true, 64 * MIB, &from, &to);
+	prefetch_note(&p, 4096 * MIB, 512 * MIB, MIB / 8, true, 64 * MIB, &from,
 		      &to);
-	CHECK(from >= 256 * MIB && to > from);
+	CHECK(from >= 512 * MIB && to > from);
 
 	CASE("a few that do not, and it is expected no more");
 	for (uint64_t i = 0; i <= PREFETCH_TRUST; i++)
 		prefetch_note(&p, 4096 * MIB, (1024 + 64 * i) * MIB, MIB / 16,
 			      true, 64 * MIB, &from, &to);
 	CHECK_INT(from, to);
+}
+
+enum { PAGE = 4096, FAULT = 32 * PAGE, BELOW = 17 * PAGE };
+
+static void test_fault(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, page = 48 * MIB - PAGE;
+
+	CASE("two page faults are enough to know a copy that goes down");
+	prefetch_note(&p, 4096 * MIB, page - FAULT / 2, FAULT, true, 64 * MIB,
+		      &from, &to);
+	CHECK_INT(from, to);
+	prefetch_note(&p, 4096 * MIB, page - FAULT / 2 - BELOW, BELOW, true,
+		      64 * MIB, &from, &to);
+	CHECK_INT(to, page - FAULT / 2 - BELOW);
+	CHECK_INT(from % PREFETCH_STEP, 0);
+	CHECK(to - from >= PREFETCH_STEP - MIB);
+	CHECK(to - from <= 2 * PREFETCH_STEP);
+
+	CASE("two reads of a footer are not");
+	memset(&p, 0, sizeof(p));
+	prefetch_note(&p, 256 * MIB, 256 * MIB - FAULT / 2, FAULT / 2, true,
+		      64 * MIB, &from, &to);
+	prefetch_note(&p, 256 * MIB, 256 * MIB - FAULT / 2 - BELOW, BELOW, true,
+		      64 * MIB, &from, &to);
+	CHECK_INT(from, to);
+
+	CASE("they are known when they come in pieces");
+	memset(&p, 0, sizeof(p));
+	prefetch_note(&p, 4096 * MIB, page - PAGE, 9 * PAGE, true, 64 * MIB,
+		      &from, &to);
+	CHECK_INT(from, to);
+	CHECK(prefetch_piece(&p, page - FAULT / 2, FAULT / 2 - PAGE));
+	CHECK(prefetch_piece(&p, page + 8 * PAGE, FAULT / 2 - 8 * PAGE));
+	CHECK(prefetch_piece(&p, page - FAULT / 2 - 5 * PAGE, 5 * PAGE));
+	CHECK(!prefetch_piece(&p, page - FAULT / 2 - BELOW, BELOW - 5 * PAGE));
+	prefetch_note(&p, 4096 * MIB, page - FAULT / 2 - BELOW,
+		      BELOW - 5 * PAGE, true, 64 * MIB, &from, &to);
+	CHECK(to - from >= PREFETCH_STEP - MIB);
+}
+
+static void test_peek(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, page = 48 * MIB - PAGE;
+
+	CASE("a piece brings the others along where the file began in large");
+	prefetch_note(&p, 4096 * MIB, 0, FAULT, false, 64 * MIB, &from, &to);
+	prefetch_note(&p, 4096 * MIB, page, PAGE, true, 64 * MIB, &from, &to);
+	CHECK(from <= page - FAULT / 2);
+	CHECK(to >= page + FAULT / 2);
+	CHECK(to - from <= 2 * FAULT);
+
+	CASE("but not for ever");
+	for (uint64_t i = 0; i < PREFETCH_TRUST; i++)
+		prefetch_note(&p, 4096 * MIB, (1024 + 64 * i) * MIB, PAGE, true,
+			      64 * MIB, &from, &to);
+	CHECK_INT(from, to);
+}
+
+static void test_touched(void)
+{
+	struct prefetch p = { .stamp = 0 };
+	uint64_t from, to, extra = 0;
+
+	CASE("a stream that passes what was touched before shows a copy");
+	prefetch_note(&p, 4096 * MIB, 0, FAULT, false, 64 * MIB, &from, &to);
+	prefetch_note(&p, 4096 * MIB, 16 * MIB, FAULT, true, 64 * MIB, &from,
+		      &to);
+	CHECK_INT(from, to);
+	for (uint64_t off = FAULT; off < 17 * MIB; off += FAULT)
+		prefetch_note(&p, 4096 * MIB, off, FAULT, false, 64 * MIB,
+			      &from, &to);
+	prefetch_note(&p, 4096 * MIB, 128 * MIB - PAGE, FAULT, true, 64 * MIB,
+		      &from, &to);
+	CHECK_INT(from, 112 * MIB);
+	CHECK(to >= 136 * MIB);
+	CHECK(to <= 128 * MIB + 2 * 17 * MIB + PREFETCH_STEP);
+
+	CASE("jumps that are not followed soon get nothing");
+	for (uint64_t i = 1; i <= 100; i++) {
+		prefetch_note(&p, 4096 * MIB, (128 + 32 * i) * MIB, MIB / 16,
+			      true, 64 * MIB, &from, &to);
+		extra += to - from;
+	}
+	CHECK(extra <= 128 * MIB);
 }
 
 static void test_end(void)
@@ -179,6 +274,9 @@ int main(void)
 	test_random();
 	test_interleaved();
 	test_down();
+	test_fault();
+	test_peek();
+	test_touched();
 	test_end();
 	test_even();
 	test_begun();
