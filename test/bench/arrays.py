@@ -88,7 +88,7 @@ def mapped(c):
         run = lambda: in_processes(
             readers, lambda i: map_tensors(file, 16 * MIB))
         c.rec.peer("models", label + ", cold", peer, run, 0, size,
-                   pieces(size), most=2 * pieces(size))
+                   pieces(size), most=pieces(size) * 3 // 2)
         c.rec.peer("models", "… again", peer, run, 0, size, 0)
 
     c.each("models", work)
