@@ -14,6 +14,7 @@ struct next_part {
 	uint64_t len;
 	bool copy; /* R2 has its bytes */
 	bool freeze; /* a copy of it is sent */
+	bool alone; /* no other part is on its way */
 	uint8_t md5[16];
 };
 
@@ -37,8 +38,9 @@ uint64_t part_len(const struct multipart *m, unsigned i, uint64_t size);
 /* Does R2 have its bytes, and may it copy them? */
 bool part_copyable_locked(struct writeback *wb, const struct multipart *m,
 			  unsigned i, uint64_t size) REQUIRES(wb->lock);
-/* The part is FLYING already. */
-void part_send(struct writeback *wb, struct multipart *m,
-	       const struct next_part *p);
+/* The part is FLYING already. False: there is no room for a copy of it until
+ * others have arrived. */
+MUST_CHECK bool part_send(struct writeback *wb, struct multipart *m,
+			  const struct next_part *p);
 
 #endif

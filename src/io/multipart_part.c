@@ -62,6 +62,8 @@ static void part_done(struct store_req *req)
 	struct multipart *m = j->mpu;
 	struct part *p;
 
+	if (j->snapshot >= 0)
+		close(j->snapshot); /* before others look for room */
 	mutex_lock(&wb->lock);
 	p = &m->parts[j->index];
 	p->state = PART_TODO;
@@ -83,8 +85,6 @@ static void part_done(struct store_req *req)
 	cond_broadcast(&wb->changed);
 	mutex_unlock(&wb->lock);
 	store_req_release(req);
-	if (j->snapshot >= 0)
-		close(j->snapshot);
 	free(j);
 	writeback_put(wb);
 }
@@ -112,8 +112,6 @@ static void describe_copy(struct part_job *j)
 {
 	struct store_req *req = &j->req;
 
-	store_req_init(req, STORE_MPU_COPY);
-	req->caller_logs = true;
 	req->source_key = j->wb->base_key;
 	req->ranged = true;
 	req->range_off = j->off;
@@ -124,8 +122,6 @@ static void describe_upload(struct part_job *j, const uint8_t *md5)
 {
 	struct store_req *req = &j->req;
 
-	store_req_init(req, STORE_MPU_PART);
-	req->caller_logs = true;
 	req->body.fd = staged_fd(j->wb->staged);
 	req->body.off = (off_t)j->off;
 	req->body.len = j->len;
@@ -139,10 +135,6 @@ static int describe_snapshot(struct part_job *j)
 	struct store_req *req = &j->req;
 	int err = writeback_fill_range(wb, j->off, j->off + j->len);
 
-	store_req_init(req, STORE_MPU_PART);
-	req->caller_logs = true;
-	if (!err)
-		err = blocks_give_way(wb->ws->config.blocks, j->len);
 	if (!err)
 		err = staged_snapshot(wb->staged, j->off, j->len, &j->snapshot);
 	if (!err && staged_size(wb->staged) < j->off + j->len)
@@ -152,12 +144,18 @@ static int describe_snapshot(struct part_job *j)
 	return err ? err : store_body_sum(wb->ws->config.store, &req->body);
 }
 
-void part_send(struct writeback *wb, struct multipart *m,
+bool part_send(struct writeback *wb, struct multipart *m,
 	       const struct next_part *p)
 {
-	struct part_job *j = xcalloc(1, sizeof(*j));
+	bool frozen = p->freeze && !p->copy;
+	struct part_job *j;
 	int err = 0;
 
+	if (frozen)
+		err = blocks_give_way(wb->ws->config.blocks, p->len);
+	if (err && !p->alone)
+		return false;
+	j = xcalloc(1, sizeof(*j));
 	j->wb = wb;
 	j->mpu = m;
 	j->index = p->index;
@@ -166,12 +164,14 @@ void part_send(struct writeback *wb, struct multipart *m,
 	j->len = p->len;
 	j->snapshot = -1;
 	writeback_ref(wb);
+	store_req_init(&j->req, p->copy ? STORE_MPU_COPY : STORE_MPU_PART);
+	j->req.caller_logs = true;
 	if (p->copy)
 		describe_copy(j);
-	else if (p->freeze)
-		err = describe_snapshot(j);
-	else
+	else if (!frozen)
 		describe_upload(j, p->md5);
+	else if (!err)
+		err = describe_snapshot(j);
 	j->req.key = m->key;
 	j->req.upload_id = m->id;
 	j->req.part_number = p->index + 1;
@@ -183,4 +183,5 @@ void part_send(struct writeback *wb, struct multipart *m,
 		part_done(&j->req);
 	else
 		store_submit(wb->ws->config.store, &j->req);
+	return true;
 }

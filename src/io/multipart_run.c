@@ -160,11 +160,20 @@ static bool next_locked(struct writeback *wb, struct multipart *m,
 		p->state = PART_FLYING;
 		p->tries++;
 		m->copied |= ret->copy;
-		m->flying++;
+		ret->alone = !m->flying++;
 		__atomic_add_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
 		return true;
 	}
 	return false;
+}
+
+/* It is sent when there is room for its copy: others that fly take some. */
+static void put_back_locked(struct writeback *wb, struct multipart *m,
+			    const struct next_part *p) REQUIRES(wb->lock)
+{
+	m->parts[p->index].state = PART_TODO;
+	m->flying--;
+	__atomic_sub_fetch(&wb->ws->parts_flying, 1, __ATOMIC_RELAXED);
 }
 
 static bool may_send_locked(const struct writebacks *ws,
@@ -188,9 +197,11 @@ static bool advance_locked(struct writeback *wb, struct multipart *m,
 
 	if (may_send_locked(wb->ws, m) && next_locked(wb, m, size, n, &next)) {
 		mutex_unlock(&wb->lock);
-		part_send(wb, m, &next);
+		bool sent = part_send(wb, m, &next);
 		mutex_lock(&wb->lock);
-		return true;
+		if (!sent)
+			put_back_locked(wb, m, &next);
+		return sent;
 	}
 	find_unsummed_locked(wb, m, size, n, &batch);
 	if (!batch.n || batch.ready >= SUM_FEW ||
