@@ -199,6 +199,15 @@ static int open_prepared(struct vfs *v, struct inode *i, int flags, bool write,
 	return 0;
 }
 
+/* Was changed content given up, so that R2 is to be asked for what it has? */
+static bool is_unknown(struct vfs *v, struct inode *i)
+{
+	mutex_lock(&v->lock);
+	bool unknown = !i->wb && !i->unlinked && !i->checked_ns;
+	mutex_unlock(&v->lock);
+	return unknown;
+}
+
 int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 	     struct vfs_file **ret, bool *ret_keep)
 {
@@ -219,6 +228,12 @@ int vfs_open(struct vfs *v, const struct vfs_ctx *ctx, uint64_t ino, int flags,
 		err = -ESTALE;
 	if (!err)
 		err = open_prepared(v, i, flags, write, ret, ret_keep);
+	if (!err && !write && is_unknown(v, i)) { /* since it was prepared */
+		vfs_release(*ret);
+		err = prepare(v, ctx, i, write, false);
+		if (!err)
+			err = open_prepared(v, i, flags, write, ret, ret_keep);
+	}
 	if (held)
 		inode_let_go(v, i);
 	inode_put(v, i);

@@ -258,6 +258,8 @@ static int abandon(struct vfs *v, struct inode *i, struct writeback *wb)
 	give_name_back(v, i, error);
 	mutex_lock(&v->lock);
 	detach_locked(i, false);
+	if (error == -EEXIST || error == -ESTALE)
+		i->local_cid = 0; /* another version is the newest */
 	i->checked_ns = 0;
 	i->refs--;
 	mutex_unlock(&v->lock);
